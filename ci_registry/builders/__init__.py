@@ -1,0 +1,1 @@
+"""Builders, one module each; the interface is in `interface`."""

@@ -1,0 +1,1 @@
+"""Settings: the one list of them (`model`), their readers, precedence, and the JSON schema."""

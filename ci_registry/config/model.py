@@ -1,0 +1,436 @@
+"""The only list of settings.
+
+Every field says in its metadata what it means. From here come the YAML reader, the JSON schema, the
+reference page, the command-line options, the `CIREG_…` names and the inputs of both wrappers.
+
+A field with `surface` has that name everywhere: `--scanner`, `CIREG_SCANNER`, action input
+`scanner`, template input `scanner`. A field without one is called after its section and key:
+`--scan-max-db-age`, `CIREG_SCAN_MAX_DB_AGE`, and is no input of the wrappers.
+"""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from ci_registry.oci.platform import Platform
+from ci_registry.secret import Secret
+
+
+class BuilderChoice(StrEnum):
+    """Who builds."""
+
+    AUTO = "auto"
+    BUILDX = "buildx"
+    DOCKER_ENGINE = "docker_engine"
+    BUILDAH = "buildah"
+    ASSEMBLE = "assemble"
+
+
+class CacheMode(StrEnum):
+    """Which layer cache a build uses."""
+
+    AUTO = "auto"
+    REGISTRY = "registry"
+    OFF = "off"
+
+
+class NetworkMode(StrEnum):
+    """Network of `RUN` instructions."""
+
+    DEFAULT = "default"
+    NONE = "none"
+    HOST = "host"
+
+
+class ScannerChoice(StrEnum):
+    """Who scans; never what happens to be installed."""
+
+    OSV = "osv"
+    TRIVY = "trivy"
+
+
+class PushMode(StrEnum):
+    """When images are pushed."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+    BY_DIGEST = "by-digest"
+
+
+class OnExisting(StrEnum):
+    """What to do when a tag that is meant never to move exists and points at another image."""
+
+    FAIL = "fail"
+    KEEP = "keep"
+    OVERWRITE = "overwrite"
+
+
+class UploadMode(StrEnum):
+    """When unnamed blobs travel."""
+
+    OVERLAP = "overlap"
+    AFTER_VERDICT = "after-verdict"
+
+
+class SignMode(StrEnum):
+    """How images are signed."""
+
+    AUTO = "auto"
+    KEY = "key"
+    OFF = "off"
+
+
+class SignFormat(StrEnum):
+    """Which signature formats are written."""
+
+    BOTH = "both"
+    SIG = "sig"
+    BUNDLE = "bundle"
+
+
+class FailOn(StrEnum):
+    """A BLOCK rule from this severity up, added to the policy."""
+
+    NONE = "none"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+class ReportFormat(StrEnum):
+    """Optional report files; `result.json` and `summary.md` are always written."""
+
+    JUNIT = "junit"
+    GITLAB = "gitlab"
+
+
+def setting(
+    default: Any,
+    text: str,
+    *,
+    surface: str = "",
+    trusted: bool = False,
+    hidden: bool = False,
+) -> Any:
+    """Make a dataclass field.
+
+    Args:
+        default: immutable default value.
+        text: help in one or two sentences, with the unit where there is one.
+        surface: name that the setting has everywhere, with hyphens; empty for section and key.
+        trusted: decides the verdict, so a file's value counts only from the trusted ref.
+        hidden: comes only from environment or command line, never from the file.
+    """
+    metadata = {"help": text, "surface": surface, "trusted": trusted, "hidden": hidden}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InlineDocument:
+    """A document written inside the settings file instead of a file of its own."""
+
+    text: str
+    """The YAML source of the value, dedented so that it parses alone."""
+    file: str
+    line: int
+    """1-based line of the first line of `text` in `file`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSettings:
+    """`images.<name>`: one image."""
+
+    repository: str = setting(
+        "",
+        "Repository below each registry, or a full name with host; default: the image's key.",
+        surface="image",
+    )
+    context: str = setting(".", "Folder that the build may read.", surface="context")
+    dockerfile: str = setting(
+        "", "Path of the Dockerfile; default: `Dockerfile` in the context.", surface="dockerfile"
+    )
+    target: str = setting("", "Stage to build; default: the last one.", surface="target")
+    platforms: tuple[Platform, ...] = setting(
+        (Platform("linux", "amd64"),),
+        "Platforms to build, for example linux/amd64.",
+        surface="platforms",
+    )
+    build_args: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "help": "Build arguments, NAME=value lines; a bare NAME takes its value from the environment.",
+            "surface": "build-args",
+            "trusted": False,
+            "hidden": False,
+        },
+    )
+    labels: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "help": "Labels added to the OCI labels that are set from the CI context, NAME=value lines.",
+            "surface": "labels",
+            "trusted": False,
+            "hidden": False,
+        },
+    )
+    secret_envs: tuple[str, ...] = setting(
+        (),
+        "Build secrets from the environment: NAME, or id=NAME; never values.",
+        surface="secret-envs",
+    )
+    secret_files: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "help": "Build secrets from files, id=path lines.",
+            "surface": "secret-files",
+            "trusted": False,
+            "hidden": False,
+        },
+    )
+    tags: tuple[str, ...] = setting(
+        (),
+        "Tag templates; placeholders branch, sha, short_sha, tag, version, major, minor, change, date. Automatic when left out: sha always, branch slug, semantic versions of a tag, latest on the default branch.",
+        surface="tags",
+    )
+    from_engine: str = setting(
+        "", "Take this image from the Docker engine instead of building.", surface="from-engine"
+    )
+    from_layout: str = setting(
+        "", "Take this OCI layout directory instead of building.", surface="from-layout"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildSettings:
+    """`build`: how images are built."""
+
+    builder: BuilderChoice = setting(
+        BuilderChoice.AUTO,
+        "Who builds: auto picks the first that works and says which and why.",
+        surface="builder",
+    )
+    cache: CacheMode = setting(
+        CacheMode.AUTO,
+        "Layer cache: auto is the registry where the event allows it; change requests read and never write.",
+        surface="cache",
+    )
+    cache_ref: str = setting(
+        "", "Repository of the layer cache; default: the image's repository with `/cache` added."
+    )
+    max_parallel: int = setting(2, "How many images are built at once.")
+    network: NetworkMode = setting(NetworkMode.DEFAULT, "Network of RUN instructions.")
+    no_cache: bool = setting(False, "Build without using any cached layer.")
+    pull: bool = setting(False, "Ask the registry for newer base images.")
+    buildkit_image: str = setting(
+        "",
+        "BuildKit image, pinned by digest, for engines that can't export OCI layouts themselves.",
+    )
+    timeout: timedelta = setting(timedelta(hours=2), "Longest time that one build may take.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanSettings:
+    """`scan`: how images are scanned."""
+
+    scanner: ScannerChoice = setting(
+        ScannerChoice.OSV,
+        "Scanner: osv is built in, trivy is the program of that name.",
+        surface="scanner",
+        trusted=True,
+    )
+    db: str = setting(
+        "auto",
+        "Advisory database: auto (osv: osv.dev's API; trivy: its published database), offline (only what is cached), a folder, or for trivy an image reference.",
+        surface="scan-db",
+        trusted=True,
+    )
+    max_db_age: timedelta = setting(
+        timedelta(hours=48), "Oldest database that still counts, for example 48h.", trusted=True
+    )
+    timeout: timedelta = setting(
+        timedelta(minutes=15), "Longest time that the scan of one platform may take.", trusted=True
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishSettings:
+    """`publish`: what is written to the registries."""
+
+    push: PushMode = setting(
+        PushMode.AUTO,
+        "auto: not for change requests and forks; always: still never for forks; by-digest: manifest without tag or signature.",
+        surface="push",
+        trusted=True,
+    )
+    on_existing: OnExisting = setting(
+        OnExisting.FAIL,
+        "When a tag meant never to move (sha, version) points at another image: fail, keep or overwrite. An equal digest is always success.",
+        surface="on-existing",
+        trusted=True,
+    )
+    upload: UploadMode = setting(
+        UploadMode.OVERLAP,
+        "overlap: blobs travel while the scanner works; after-verdict: nothing leaves before.",
+        trusted=True,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignSettings:
+    """`sign`: signatures."""
+
+    mode: SignMode = setting(
+        SignMode.AUTO,
+        "auto: with the key if its source is present, else unsigned and said so; key; off.",
+        surface="sign",
+        trusted=True,
+    )
+    key: str = setting(
+        "env://COSIGN_PRIVATE_KEY",
+        "Source of the private key, never the key itself: env://NAME or a path.",
+        surface="sign-key",
+        trusted=True,
+    )
+    format: SignFormat = setting(
+        SignFormat.BOTH,
+        "Signature formats: sig (cosign 2 and most admission controllers), bundle (cosign 3), both.",
+        trusted=True,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportSettings:
+    """`report`: files that are written in every outcome."""
+
+    dir: str = setting("ci-registry-report", "Folder for the reports.", surface="report-dir")
+    formats: tuple[ReportFormat, ...] = setting(
+        (ReportFormat.JUNIT, ReportFormat.GITLAB), "Optional report files."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSettings:
+    """`network`: how registries are reached."""
+
+    plain_http: tuple[str, ...] = setting(
+        (), "Registry hosts that are spoken to without TLS; loopback always is."
+    )
+    ca_file: str = setting("", "Further CA certificates, PEM.")
+    retries: int = setting(
+        4, "How often a request is tried again after 429, 5xx or a lost connection."
+    )
+    retry_budget: timedelta = setting(
+        timedelta(minutes=5), "Longest time that one request and its retries may take altogether."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeSettings:
+    """`runtime`: about this run only."""
+
+    offline: bool = setting(False, "No network except the registries named.", surface="offline")
+    cache_max_size: str = setting("2GiB", "Largest size of the local cache folder.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthSettings:
+    """Credentials; they come only from the environment or the command's input, never from the file."""
+
+    registry_username: str = setting(
+        "",
+        "User name for the registries pushed to; default: docker login, credential helpers, or the CI's own.",
+        surface="registry-username",
+        hidden=True,
+    )
+    registry_password: Secret = setting(
+        Secret(""),
+        "Password or token for the registries pushed to; environment only.",
+        surface="registry-password",
+        hidden=True,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """`.ci-registry.yml`: everything. With no file, `--image NAME` makes one image."""
+
+    version: int = setting(1, "Version of this file format.")
+    registry: str = setting(
+        "", "Registry, with an optional path, that image names are below.", surface="registry"
+    )
+    registries: tuple[str, ...] = setting((), "Several registries that get the same bytes.")
+    images: dict[str, ImageSettings] = field(
+        default_factory=dict,
+        metadata={"help": "The images, by name.", "surface": "", "trusted": False, "hidden": False},
+    )
+    build: BuildSettings = field(default_factory=BuildSettings)
+    scan: ScanSettings = field(default_factory=ScanSettings)
+    publish: PublishSettings = field(default_factory=PublishSettings)
+    policy: str | InlineDocument = setting(
+        "",
+        "Policy file, or the policy itself; default: the built-in policy.",
+        surface="policy",
+        trusted=True,
+    )
+    fail_on: FailOn = setting(
+        FailOn.NONE,
+        "Adds a BLOCK rule from that severity up; it can only make the policy stricter.",
+        surface="fail-on",
+        trusted=True,
+    )
+    waivers: str = setting(
+        "", "Waiver file; default: waivers.yml if present.", surface="waivers", trusted=True
+    )
+    sign: SignSettings = field(default_factory=SignSettings)
+    trust: str = setting(
+        "env://COSIGN_PUBLIC_KEY",
+        "Public key for verifying: env://NAME or a path to a PEM file.",
+        surface="trust",
+        trusted=True,
+    )
+    report: ReportSettings = field(default_factory=ReportSettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    auth: AuthSettings = field(default_factory=AuthSettings)
+    policy_ref: str = setting(
+        "",
+        "Git ref that the deciding files are read from; default: the trusted ref of the CI event.",
+        surface="policy-ref",
+        hidden=True,
+    )
+    work_dir: str = setting(
+        "",
+        "Folder for the private work folder; default: RUNNER_TEMP or the system's.",
+        surface="work-dir",
+        hidden=True,
+    )
+    cache_dir: str = setting(
+        "", "Folder for caches; default: the XDG cache folder.", surface="cache-dir", hidden=True
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """Options of one call that are no settings: they are never in the file."""
+
+    config: str = setting(
+        "", "Settings file; default: .ci-registry.yml if present.", surface="config", hidden=True
+    )
+    working_directory: str = setting(
+        "",
+        "Folder that relative paths start from; default: the current one.",
+        surface="working-directory",
+        hidden=True,
+    )
+    only: tuple[str, ...] = setting(
+        (), "Names of the images to work on; default: all.", surface="only", hidden=True
+    )
+    dry_run: bool = setting(
+        False,
+        "Run everything against an embedded registry with a throw-away key.",
+        surface="dry-run",
+        hidden=True,
+    )

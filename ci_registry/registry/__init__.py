@@ -1,0 +1,1 @@
+"""The registry client: references to remote registries and OCI layouts behind one interface."""

@@ -1,0 +1,1 @@
+"""Scanners, one module each; the interface is in `interface`."""

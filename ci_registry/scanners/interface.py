@@ -1,0 +1,54 @@
+"""What a scanner is: it gives findings **and** coverage for one platform image."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ci_registry.findings import Inventory, ScanResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageView:
+    """One platform image, verified, as a scanner gets it."""
+
+    layout: Path
+    """An OCI layout directory that holds this one image and nothing else."""
+    inventory: Inventory
+    """What we read ourselves; coverage is reconciled with it."""
+    work: Path
+    """Empty private folder for the scanner's working directory and HOME."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScannerInfo:
+    """What preflight records about a scanner."""
+
+    name: str
+    version: str
+    program: str = ""
+    sha256: str = ""
+    database: str = ""
+    """One line: where advisories come from and how old they are."""
+
+
+class Scanner(Protocol):
+    """Scans one platform image."""
+
+    @property
+    def name(self) -> str:
+        """The scanner's name in the settings."""
+
+    def probe(self) -> ScannerInfo:
+        """Make sure that the scanner can run.
+
+        Raises:
+            ToolError: the program is missing, too old or broken.
+        """
+
+    def scan(self, view: ImageView) -> ScanResult:
+        """Scan; trouble with the tool is a raised `ToolError`, trouble with the evidence is a gap.
+
+        Raises:
+            ToolError: the program crashed, ran out of time, or printed half a report.
+            CancelledError: the run was cancelled.
+        """

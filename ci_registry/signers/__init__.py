@@ -1,0 +1,1 @@
+"""Signers, one module each; the interface is in `interface`."""
