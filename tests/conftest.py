@@ -19,9 +19,11 @@ def _no_io(*_args: object, **_kwargs: object) -> Any:
 def _guard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep unit tests away from the network, other programs and the caller's environment."""
     for name in list(os.environ):
-        if name.startswith(("CIREG_", "GITHUB_", "CI_", "GITLAB_", "COSIGN_", "TRIVY_", "RUNNER_")):
-            if name != "CIREG_PEERS_DIR":
-                monkeypatch.delenv(name)
+        foreign = name.startswith(
+            ("CIREG_", "GITHUB_", "CI_", "GITLAB_", "COSIGN_", "TRIVY_", "RUNNER_")
+        )
+        if foreign and name != "CIREG_PEERS_DIR":
+            monkeypatch.delenv(name)
     if "unit" in Path(str(request.node.path)).parts:
         monkeypatch.setattr(socket.socket, "connect", _no_io)
         monkeypatch.setattr(socket.socket, "bind", _no_io)
