@@ -1,0 +1,382 @@
+"""An OCI image layout directory as a repository: the form in which images are built, scanned and kept."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Self
+
+from ci_registry.errors import IntegrityError, NotFoundError
+from ci_registry.files import read_file, storage_error, write_atomic
+from ci_registry.oci import media_types
+from ci_registry.oci.digest import Digest, Hasher, digest_of, is_digest
+from ci_registry.oci.manifest import (
+    MAX_MANIFEST_BYTES,
+    Descriptor,
+    Index,
+    Manifest,
+    parse_descriptor,
+    parse_manifest,
+)
+from ci_registry.oci.platform import Platform, normalise_platform
+from ci_registry.registry.blob_files import incoming, link, pieces
+from ci_registry.registry.content import (
+    bounded,
+    opened,
+    verified,
+    verified_manifest,
+)
+from ci_registry.registry.interface import BlobOutcome, BlobSource, PushedBlob, PushedManifest
+from ci_registry.registry.referrers import (
+    check_subject,
+    fallback_tag,
+    is_fallback_tag,
+    merged,
+    referrer_descriptor,
+)
+from ci_registry.strict import MAX_JSON_BYTES, as_list, as_object, as_text, parse_json
+
+TAG_ANNOTATION = "org.opencontainers.image.ref.name"
+MAX_INDEX_BYTES = 16 * 1024 * 1024
+_LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
+
+
+class Layout:
+    """One OCI image layout directory; implements `interface.Repository`.
+
+    Blobs are written under a temporary name and renamed, and every read is compared with its
+    digest. `index.json` holds one entry per tag, and one for each manifest that nothing else there
+    points at, referrers included. Writers lock the folder, so threads and processes may share it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """Make an empty layout; an existing one is left as it is."""
+        layout = cls(path)
+        if not (path / "index.json").exists():
+            write_atomic(path / "oci-layout", _LAYOUT_FILE, sync=False)
+            layout._write_index([])
+        return layout
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    # --- index.json
+
+    def entries(self) -> tuple[Descriptor, ...]:
+        """Return the entries of `index.json`, in order.
+
+        Raises:
+            IntegrityError: the folder is no OCI image layout that we can read.
+        """
+        what = f"{self.path}/index.json"
+        return tuple(parse_descriptor(entry, what=what) for entry in self._read_index())
+
+    def _read_index(self) -> list[dict[str, object]]:
+        what = f"{self.path}/index.json"
+        if not (self.path / "index.json").is_file() or not (self.path / "oci-layout").is_file():
+            raise IntegrityError(
+                f"{self.path} is not an OCI image layout: index.json or oci-layout is missing",
+                hint="name a folder that was written by `buildx --output type=oci,tar=false`, "
+                "skopeo, crane or ci-registry",
+            )
+        marker = parse_json(read_file(self.path / "oci-layout", max_bytes=4096), what="oci-layout")
+        version = as_object(marker, what="oci-layout").get("imageLayoutVersion")
+        if version != "1.0.0":
+            raise IntegrityError(f"{self.path}: OCI layout version {version!r}, expected '1.0.0'")
+        raw = read_file(self.path / "index.json", max_bytes=MAX_INDEX_BYTES)
+        index = as_object(parse_json(raw, what=what, max_bytes=MAX_INDEX_BYTES), what=what)
+        entries = as_list(index.get("manifests") or [], what=what)
+        return [as_object(entry, what=what) for entry in entries]
+
+    def _write_index(self, entries: list[dict[str, object]]) -> None:
+        index = {
+            "schemaVersion": 2,
+            "mediaType": media_types.OCI_INDEX,
+            "manifests": entries,
+        }
+        write_atomic(self.path / "index.json", json.dumps(index, indent=2) + "\n", sync=False)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other writers of `index.json` out, in this process and in others."""
+        try:
+            handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise storage_error(error, self.path, "open") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def root(self) -> Descriptor:
+        """Return the one image of this layout; attestations, referrers and children do not count.
+
+        Raises:
+            IntegrityError: there is no image, or more than one.
+        """
+        images = {e.digest: e for e in self.entries() if not e.is_attestation}
+        if len(images) > 1:
+            images = self._without_dependents(images)
+        if len(images) == 1:
+            return next(iter(images.values()))
+        if not images:
+            raise IntegrityError(f"{self.path} holds no image", hint="the build wrote nothing")
+        found = ", ".join(str(digest) for digest in list(images)[:3])
+        raise IntegrityError(
+            f"{self.path} holds {len(images)} images, expected one: {found}",
+            hint="name a layout with one image",
+        )
+
+    def _without_dependents(self, images: dict[Digest, Descriptor]) -> dict[Digest, Descriptor]:
+        dependents: set[Digest] = set()
+        for entry in images.values():
+            manifest = self.fetch(entry.digest)
+            if manifest.subject is not None or is_fallback_tag(_tag_of(entry)):
+                dependents.add(entry.digest)
+            elif isinstance(manifest, Index):
+                dependents |= {child.digest for child in manifest.manifests}
+        return {digest: entry for digest, entry in images.items() if digest not in dependents}
+
+    def set_root(self, descriptor: Descriptor, *, tag: str = "") -> None:
+        """Make `descriptor` the only entry of `index.json`, under `tag` when given."""
+        with self._locked():
+            self._write_index([_entry(descriptor, tag)])
+
+    # --- blobs
+
+    def blob_path(self, digest: Digest) -> Path:
+        """Return where a blob is, or would be."""
+        checked = Digest(digest)
+        return self.path / "blobs" / checked.algorithm / checked.hex
+
+    def size_of(self, digest: Digest) -> int | None:
+        """Return the size of a blob, None when it is absent."""
+        path = self.blob_path(digest)
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise storage_error(error, path, "read") from error
+        if not stat.S_ISREG(status.st_mode):
+            raise IntegrityError(f"{path} is not a regular file")
+        return status.st_size
+
+    def open(self, digest: Digest) -> Iterator[bytes]:
+        """Yield the raw bytes of a blob; the file is opened with the first piece."""
+        size_bytes = self.size_of(digest)
+        path = self.blob_path(digest)
+        if size_bytes is None:
+            raise NotFoundError(f"{self.path} has no blob {digest}", code="BLOB_UNKNOWN")
+        yield from verified(pieces(path), digest, what=str(path))
+
+    def write_blob(self, chunks: Iterable[bytes], media_type: str) -> Descriptor:
+        """Store a blob whose digest is not known yet."""
+        hasher = Hasher()
+        with incoming(self.path) as file:
+            for chunk in chunks:
+                hasher.update(chunk)
+                file.write(chunk)
+            file.adopt(self.blob_path(hasher.digest))
+        return Descriptor(media_type=media_type, digest=hasher.digest, size=hasher.size_bytes)
+
+    def push_blob(
+        self, descriptor: Descriptor, source: BlobSource, *, mount_from: tuple[str, ...] = ()
+    ) -> PushedBlob:
+        """Store a blob unless it is there; a layout is one repository, so there is nothing to mount from."""
+        del mount_from
+        digest = descriptor.digest
+        if self.size_of(digest) == descriptor.size:
+            return PushedBlob(digest=digest, outcome=BlobOutcome.PRESENT)
+        what = f"blob {digest}"
+        with opened(source) as chunks, incoming(self.path) as file:
+            for chunk in verified(chunks, digest, what=what, size_bytes=descriptor.size):
+                file.write(chunk)
+            file.adopt(self.blob_path(digest))
+        return PushedBlob(digest=digest, outcome=BlobOutcome.UPLOADED, bytes_sent=descriptor.size)
+
+    # --- manifests
+
+    def resolve(self, reference: str) -> Descriptor | None:
+        """Return what a tag or digest points at, None when it is absent."""
+        entry = self._entry_of(reference)
+        if entry is not None:
+            if self.size_of(entry.digest) is None:
+                return None
+            return Descriptor(media_type=entry.media_type, digest=entry.digest, size=entry.size)
+        if not is_digest(reference) or self.size_of(Digest(reference)) is None:
+            return None
+        body = self._manifest_bytes(Digest(reference))
+        try:
+            return parse_manifest(body).descriptor
+        except IntegrityError:
+            return None  # a blob with that digest, but no manifest
+
+    def _entry_of(self, reference: str) -> Descriptor | None:
+        """Return the entry with this tag or digest; a tag on several images is ambiguous."""
+        if is_digest(reference):
+            return next((e for e in self.entries() if e.digest == reference), None)
+        found = {e.digest: e for e in self.entries() if _tag_of(e) == reference}
+        if len(found) > 1:
+            raise IntegrityError(f"{self.path}: tag {reference!r} is on {len(found)} images")
+        return next(iter(found.values()), None)
+
+    def _manifest_bytes(self, digest: Digest) -> bytes:
+        size_bytes = self.size_of(digest)
+        if size_bytes is None:
+            raise NotFoundError(f"{self.path} has no manifest {digest}", code="MANIFEST_UNKNOWN")
+        if size_bytes > MAX_MANIFEST_BYTES:
+            raise IntegrityError(f"{self.path}: {digest} is too large for a manifest")
+        return b"".join(self.open(digest))
+
+    def fetch(self, reference: str) -> Manifest | Index:
+        """Return the manifest at a tag or digest.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        entry = self._entry_of(reference)
+        if entry is None and not is_digest(reference):
+            raise NotFoundError(f"{self.path} has no tag {reference!r}", code="MANIFEST_UNKNOWN")
+        digest = entry.digest if entry is not None else Digest(reference)
+        body = self._manifest_bytes(digest)
+        if entry is not None and entry.size != len(body):
+            raise IntegrityError(
+                f"{self.path}: manifest {digest.short} has {len(body)} bytes, index.json says {entry.size}"
+            )
+        media_type = entry.media_type if entry is not None else ""
+        return verified_manifest(body, media_type=media_type, expected=digest, what=str(digest))
+
+    def write_manifest(self, body: bytes, media_type: str) -> Descriptor:
+        """Store manifest bytes as a blob, without an entry in `index.json`; see `set_root`."""
+        manifest = parse_manifest(body, media_type)
+        self.write_blob((body,), manifest.media_type)
+        return manifest.descriptor
+
+    def push(self, reference: str, body: bytes, media_type: str) -> PushedManifest:
+        """Put manifest bytes under a tag or digest; the tag moves when it is elsewhere."""
+        manifest = parse_manifest(body, media_type)
+        algorithm = Digest(reference).algorithm if is_digest(reference) else "sha256"
+        digest = digest_of(body, algorithm)
+        if is_digest(reference) and reference != digest:
+            raise IntegrityError(f"manifest has digest {digest}, not {reference}")
+        listed = manifest.descriptor if manifest.subject is None else referrer_descriptor(manifest)
+        descriptor = dataclasses.replace(listed, digest=digest)
+        self.push_blob(descriptor, lambda: iter((body,)))
+        tag = "" if is_digest(reference) else reference
+        with self._locked():
+            self._write_index(_with_entry(self._read_index(), manifest, descriptor, tag))
+        subject = manifest.subject.digest if manifest.subject is not None else None
+        return PushedManifest(digest=digest, subject=subject)
+
+    def delete(self, digest: Digest) -> None:
+        """Delete a manifest and every tag on it; blobs that it alone used stay."""
+        with self._locked():
+            before = self._read_index()
+            after = [e for e in before if e.get("digest") != digest]
+            if len(after) == len(before) and self.resolve(digest) is None:
+                return
+            self._write_index(after)
+            self.blob_path(digest).unlink(missing_ok=True)
+
+    # --- referrers and tags
+
+    def referrers(self, subject: Digest) -> tuple[Descriptor, ...]:
+        """Return every referrer: entries of `index.json` with that subject, and a fallback tag's."""
+        listed: tuple[Descriptor, ...] = ()
+        found = []
+        for entry in {e.digest: e for e in self.entries()}.values():
+            manifest = self.fetch(entry.digest)
+            if manifest.subject is not None and manifest.subject.digest == subject:
+                found.append(referrer_descriptor(manifest))
+            if _tag_of(entry) == fallback_tag(subject) and isinstance(manifest, Index):
+                listed = manifest.manifests
+        return merged(tuple(found), listed)
+
+    def attach(self, subject: Descriptor, body: bytes, media_type: str) -> Digest:
+        """Put a manifest that has `subject`, by digest."""
+        check_subject(parse_manifest(body, media_type), subject)
+        return self.push(digest_of(body), body, media_type).digest
+
+    def tags(self) -> tuple[str, ...]:
+        """Return all tags, sorted."""
+        return tuple(sorted({_tag_of(entry) for entry in self.entries()} - {""}))
+
+
+def one_image_view(layout: Layout, manifest: Descriptor, destination: Path) -> Layout:
+    """Make a layout at `destination` that holds one platform image of `layout` and nothing else.
+
+    Blobs are hard links, or symbolic links where the file system has no hard links across folders.
+
+    Raises:
+        IntegrityError: `manifest` is an index.
+        NotFoundError: a blob of the image is missing; foreign layers may be.
+    """
+    image = layout.fetch(manifest.digest)
+    if isinstance(image, Index):
+        raise IntegrityError(f"{manifest.digest} is an index, expected one platform's manifest")
+    platform = manifest.platform or _platform_of(layout, image)
+    view = Layout.create(destination)
+    for blob in (image.descriptor, *image.blobs):
+        if layout.size_of(blob.digest) is not None:
+            link(layout.blob_path(blob.digest), view.blob_path(blob.digest))
+        elif blob.media_type not in media_types.FOREIGN_LAYERS:
+            raise NotFoundError(f"{layout.path} has no blob {blob.digest}", code="BLOB_UNKNOWN")
+    view.set_root(dataclasses.replace(image.descriptor, platform=platform))
+    return view
+
+
+def _platform_of(layout: Layout, image: Manifest) -> Platform:
+    what = f"config {image.config.digest.short}"
+    body = b"".join(bounded(layout.open(image.config.digest), MAX_JSON_BYTES, what=what))
+    config = as_object(parse_json(body, what=what), what=what)
+    os_name, architecture, variant = (
+        as_text(config.get(key) or "", what=f"{what}.{key}")
+        for key in ("os", "architecture", "variant")
+    )
+    return normalise_platform(os_name, architecture, variant)
+
+
+def _tag_of(entry: Descriptor) -> str:
+    return entry.annotations.get(TAG_ANNOTATION, "")
+
+
+def _entry(descriptor: Descriptor, tag: str) -> dict[str, object]:
+    annotations = {k: v for k, v in descriptor.annotations.items() if k != TAG_ANNOTATION}
+    if tag:
+        annotations[TAG_ANNOTATION] = tag
+    return dataclasses.replace(descriptor, annotations=annotations).to_json()
+
+
+def _raw_tag(entry: dict[str, object]) -> str:
+    annotations = entry.get("annotations")
+    tag = annotations.get(TAG_ANNOTATION) if isinstance(annotations, dict) else None
+    return tag if isinstance(tag, str) else ""
+
+
+def _with_entry(
+    entries: list[dict[str, object]], manifest: Manifest | Index, descriptor: Descriptor, tag: str
+) -> list[dict[str, object]]:
+    """Return the entries after a push: a tag moves, a tagged or contained manifest needs no bare entry."""
+    covered = {str(descriptor.digest)} if tag else set()
+    if isinstance(manifest, Index):
+        covered |= {str(child.digest) for child in manifest.manifests}
+    kept = [
+        entry
+        for entry in entries
+        if (_raw_tag(entry) != tag if _raw_tag(entry) else entry.get("digest") not in covered)
+    ]
+    if tag or all(entry.get("digest") != descriptor.digest for entry in kept):
+        kept.append(_entry(descriptor, tag))
+    return kept
