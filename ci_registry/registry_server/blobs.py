@@ -1,0 +1,220 @@
+"""Blobs: reading with ranges, uploading in one piece or in chunks, mounting, deleting."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+from ci_registry.oci.digest import Digest
+from ci_registry.registry_server.call import (
+    Call,
+    check_name,
+    content_length,
+    parse_digest,
+    pieces,
+)
+from ci_registry.registry_server.message import (
+    BodyInterruptedError,
+    Headers,
+    RefusalError,
+    Response,
+)
+from ci_registry.registry_server.store import PIECE_BYTES, Upload
+
+_BUSY_S = 10.0
+
+
+def get_blob(call: Call) -> Response:
+    """Answer GET and HEAD of a blob, whole or one range of it (RFC 9110, 14.2)."""
+    digest = call.digest
+    size = call.store.catalog.blob_size(call.name, digest)
+    if size is None:
+        raise RefusalError(404, "BLOB_UNKNOWN", f"{call.name} has no blob {digest}")
+    headers: Headers = (
+        ("Content-Type", "application/octet-stream"),
+        ("Docker-Content-Digest", digest),
+        ("ETag", f'"{digest}"'),
+        ("Accept-Ranges", "bytes"),
+    )
+    if call.request.header("if-none-match") == f'"{digest}"':
+        return Response(status=304, headers=headers)
+    wanted = _range(call.request.header("range"), size)
+    if wanted is None:
+        return Response(status=200, headers=headers, body=call.store.part(digest, 0, size))
+    first, end = wanted
+    headers += (("Content-Range", f"bytes {first}-{end - 1}/{size}"),)
+    body = call.store.part(digest, first, end - first)
+    return Response(status=206, headers=headers, body=body)
+
+
+def _range(text: str, size: int) -> tuple[int, int] | None:
+    """Return (first, end) of a single byte range; None means the whole blob."""
+    match = re.fullmatch(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*", text)
+    if match is None or not (match[1] or match[2]):
+        return None
+    if match[1]:
+        first, end = int(match[1]), min(int(match[2] or size) + 1, size)
+    else:
+        first, end = max(0, size - int(match[2])), size
+    if first >= end:
+        headers = (("Content-Range", f"bytes */{size}"),)
+        raise RefusalError(416, "RANGE_INVALID", f"no such range of {size} bytes", headers=headers)
+    return first, end
+
+
+def delete_blob(call: Call) -> Response:
+    """Answer DELETE of a blob; the same blob of other repositories stays."""
+    if not call.store.delete_blob(call.name, call.digest):
+        raise RefusalError(404, "BLOB_UNKNOWN", f"{call.name} has no blob {call.digest}")
+    return Response(status=202)
+
+
+def start_upload(call: Call) -> Response:
+    """Answer POST: mount, upload at once (`?digest=`), or open an upload session."""
+    mount, source = call.request.parameter("mount"), call.request.parameter("from")
+    if mount and source and call.options.mount:
+        digest = parse_digest(mount)
+        check_name(source)
+        if call.may_pull(source) and call.store.mount_blob(call.name, digest, source):
+            return _created(call, digest)
+    whole = call.request.parameter("digest")
+    if whole is None:
+        return _session(call, call.store.begin_upload(call.name), 202)
+    wanted = parse_digest(whole)
+    upload = call.store.begin_upload(call.name)
+    with _held(upload):
+        try:
+            _receive(call, upload, keep_on_interruption=False)
+        except BaseException:
+            call.store.cancel_upload(upload)
+            raise
+        return _finish(call, upload, wanted)
+
+
+def patch_upload(call: Call) -> Response:
+    """Answer PATCH: add a chunk, which must start where the last one ended."""
+    upload = _find(call)
+    with _held(upload):
+        _check_chunk(call, upload)
+        _receive(call, upload, keep_on_interruption=True)
+        return _session(call, upload, call.options.patch_status)
+
+
+def finish_upload(call: Call) -> Response:
+    """Answer PUT: add what the body has, check the digest, store the blob."""
+    upload = _find(call)
+    text = call.request.parameter("digest")
+    if text is None:
+        raise RefusalError(400, "DIGEST_INVALID", "PUT needs ?digest=")
+    digest = parse_digest(text)
+    with _held(upload):
+        _check_chunk(call, upload)
+        _receive(call, upload, keep_on_interruption=False)
+        return _finish(call, upload, digest)
+
+
+def get_upload(call: Call) -> Response:
+    """Answer GET: how much of an upload has arrived."""
+    upload = _find(call)
+    with _held(upload):
+        return _session(call, upload, 204)
+
+
+def cancel_upload(call: Call) -> Response:
+    """Answer DELETE of an upload session."""
+    upload = _find(call)
+    with _held(upload):
+        call.store.cancel_upload(upload)
+    return Response(status=204)
+
+
+def _find(call: Call) -> Upload:
+    upload = call.store.find_upload(call.name, call.item)
+    if upload is None:
+        raise RefusalError(404, "BLOB_UPLOAD_UNKNOWN", "no such upload, or it has ended")
+    state = call.options.upload_state
+    if state and state not in call.request.query:
+        raise RefusalError(
+            400, "BLOB_UPLOAD_INVALID", "the state in the upload location is missing"
+        )
+    return upload
+
+
+@contextlib.contextmanager
+def _held(upload: Upload) -> Iterator[None]:
+    """Keep other requests away from an upload; a request that still writes gets some time to end."""
+    if not upload.lock.acquire(timeout=_BUSY_S):
+        raise RefusalError(409, "BLOB_UPLOAD_INVALID", "another request is writing this upload")
+    try:
+        yield
+    finally:
+        upload.lock.release()
+
+
+def _check_chunk(call: Call, upload: Upload) -> None:
+    """Refuse a chunk that does not start where the upload ends."""
+    text = call.request.header("content-range")
+    if not text:
+        return
+    match = re.fullmatch(r"(?:bytes[ =])?([0-9]{1,18})-([0-9]{1,18})(?:/.*)?", text.strip())
+    length = content_length(call.request)
+    fits = match is not None and int(match[1]) == upload.size_bytes
+    if match is not None and length is not None:
+        fits = fits and int(match[2]) - int(match[1]) + 1 == length
+    if not fits:
+        raise RefusalError(
+            416,
+            "BLOB_UPLOAD_INVALID",
+            f"the next chunk starts at byte {upload.size_bytes}",
+            headers=_session(call, upload, 416).headers,
+        )
+
+
+def _receive(call: Call, upload: Upload, *, keep_on_interruption: bool) -> None:
+    """Append the body to an upload; after trouble the upload is as it was, or holds what arrived."""
+    before = upload.size_bytes
+    declared = content_length(call.request)
+    limit = call.options.max_upload_bytes
+    if before + (declared or 0) > limit:
+        raise RefusalError(413, "SIZE_INVALID", f"more than {limit} bytes")
+    call.check_space(declared or 0)
+    try:
+        for piece in pieces(call.request, PIECE_BYTES):
+            if upload.size_bytes + len(piece) > limit:
+                raise RefusalError(413, "SIZE_INVALID", f"more than {limit} bytes")
+            call.check_space(len(piece))
+            upload.append(piece)
+    except BodyInterruptedError:
+        if not keep_on_interruption:
+            upload.truncate(before)
+        raise
+    except BaseException:
+        upload.truncate(before)
+        raise
+
+
+def _finish(call: Call, upload: Upload, digest: Digest) -> Response:
+    found = upload.digest(digest.algorithm)
+    if found != digest:
+        call.store.cancel_upload(upload)
+        raise RefusalError(400, "DIGEST_INVALID", f"the bytes have the digest {found}")
+    call.store.finish_upload(upload, digest)
+    return _created(call, digest)
+
+
+def _created(call: Call, digest: Digest) -> Response:
+    headers = (
+        ("Location", f"/v2/{call.name}/blobs/{digest}"),
+        ("Docker-Content-Digest", digest),
+    )
+    return Response(status=201, headers=headers)
+
+
+def _session(call: Call, upload: Upload, status: int) -> Response:
+    """Answer with the place to go on at and how far we are; an empty upload is at `0-0`."""
+    state = f"?{call.options.upload_state}" if call.options.upload_state else ""
+    headers = (
+        ("Location", f"/v2/{call.name}/blobs/uploads/{upload.id}{state}"),
+        ("Range", f"0-{max(0, upload.size_bytes - 1)}"),
+        ("Docker-Upload-UUID", upload.id),
+    )
+    return Response(status=status, headers=headers)

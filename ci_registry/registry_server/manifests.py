@@ -1,0 +1,164 @@
+"""Manifests: reading, storing with everything they refer to checked, tagging, deleting."""
+
+from ci_registry.errors import IntegrityError
+from ci_registry.oci import media_types
+from ci_registry.oci.digest import Digest, digest_of, is_digest
+from ci_registry.oci.manifest import MAX_MANIFEST_BYTES, Index, Manifest, parse_manifest
+from ci_registry.oci.reference import is_tag
+from ci_registry.registry_server.call import Call, parse_digest, read_small
+from ci_registry.registry_server.catalog import StoredManifest
+from ci_registry.registry_server.message import Headers, RefusalError, Response
+
+_MAX_TAG_PARAMETERS = 100
+
+
+def get_manifest(call: Call) -> Response:
+    """Answer GET and HEAD of a manifest by tag or digest."""
+    stored = _find(call)
+    if call.options.accept_required and stored.media_type not in call.request.header("accept"):
+        raise RefusalError(404, "MANIFEST_UNKNOWN", f"{call.item} has no accepted media type")
+    headers: Headers = (
+        ("Content-Type", stored.media_type),
+        ("Docker-Content-Digest", stored.digest),
+        ("ETag", f'"{stored.digest}"'),
+    )
+    if _matches(call.request.header("if-none-match"), stored.digest):
+        return Response(status=304, headers=headers)
+    body = call.store.part(stored.digest, 0, stored.size)
+    return Response(status=200, headers=headers, body=body)
+
+
+def _find(call: Call) -> StoredManifest:
+    catalog = call.store.catalog
+    if is_digest(call.item):
+        digest: Digest | None = Digest(call.item)
+    else:
+        digest = catalog.tag(call.name, call.item)
+    stored = catalog.manifest(call.name, digest) if digest else None
+    if stored is None:
+        known = catalog.has_repository(call.name)
+        code = "MANIFEST_UNKNOWN" if known else "NAME_UNKNOWN"
+        raise RefusalError(404, code, f"{call.name} has no manifest {call.item[:140]}")
+    return stored
+
+
+def _matches(header: str, digest: Digest | None) -> bool:
+    """Whether `If-Match` or `If-None-Match` names the entity that a tag points at."""
+    names = [name.strip().removeprefix("W/").strip('"') for name in header.split(",")]
+    return digest is not None and ("*" in names or digest in names)
+
+
+def put_manifest(call: Call) -> Response:
+    """Answer PUT: check the document and what it refers to, store its bytes, move tags at once."""
+    tags = _tags_of(call)
+    body = read_small(call.request, MAX_MANIFEST_BYTES)
+    digest = _digest_of(call, body)
+    try:
+        parsed = parse_manifest(body, call.request.header("content-type"))
+    except IntegrityError as error:
+        raise RefusalError(400, "MANIFEST_INVALID", str(error)) from error
+    stored = _stored(parsed, digest)
+    with call.store.exclusive():
+        _check_contents(call, parsed)
+        _check_tags(call, tags, digest)
+        if call.store.catalog.content_size(digest) is None:
+            call.check_space(len(body))
+        call.store.put_manifest(call.name, stored, body, tags)
+    headers: Headers = (
+        ("Location", f"/v2/{call.name}/manifests/{call.item}"),
+        ("Docker-Content-Digest", digest),
+        ("ETag", f'"{digest}"'),
+    )
+    headers += tuple(("OCI-Tag", tag) for tag in call.request.parameters("tag"))
+    if stored.subject and call.options.referrers_api:
+        headers += (("OCI-Subject", stored.subject),)
+    return Response(status=201, headers=headers)
+
+
+def _tags_of(call: Call) -> tuple[str, ...]:
+    """Return the tags that this PUT moves: the reference itself, or `?tag=` beside a digest."""
+    extra = call.request.parameters("tag")
+    tags = extra if ":" in call.item else (call.item, *extra)
+    if len(extra) > _MAX_TAG_PARAMETERS:
+        raise RefusalError(414, "MANIFEST_INVALID", f"more than {_MAX_TAG_PARAMETERS} tags")
+    for tag in tags:
+        if not is_tag(tag):
+            raise RefusalError(400, "MANIFEST_INVALID", f"not a tag: {tag[:140]!r}")
+    return tuple(dict.fromkeys(tags))
+
+
+def _digest_of(call: Call, body: bytes) -> Digest:
+    """Return the digest to store under; a tag keeps the algorithm that it was pushed with."""
+    text = call.item if ":" in call.item else call.request.parameter("digest")
+    if not text:
+        return digest_of(body)
+    wanted = parse_digest(text)
+    found = digest_of(body, wanted.algorithm)
+    if found != wanted:
+        raise RefusalError(400, "DIGEST_INVALID", f"the bytes have the digest {found}")
+    return wanted
+
+
+def _stored(parsed: Manifest | Index, digest: Digest) -> StoredManifest:
+    artifact_type = parsed.artifact_type
+    if not artifact_type and isinstance(parsed, Manifest):
+        artifact_type = parsed.config.media_type
+    return StoredManifest(
+        digest=digest,
+        media_type=parsed.media_type,
+        size=len(parsed.body),
+        subject=parsed.subject.digest if parsed.subject else "",
+        artifact_type=artifact_type,
+        annotations=parsed.annotations,
+    )
+
+
+def _check_contents(call: Call, parsed: Manifest | Index) -> None:
+    """Refuse a manifest whose blobs or children are not in the repository; its subject may be absent."""
+    if call.options.sparse:
+        return
+    catalog = call.store.catalog
+    if isinstance(parsed, Index):
+        missing = [
+            child.digest
+            for child in parsed.manifests
+            if catalog.manifest(call.name, child.digest) is None
+        ]
+    else:
+        missing = [
+            blob.digest
+            for blob in parsed.blobs
+            if blob.media_type not in media_types.FOREIGN_LAYERS
+            and catalog.blob_size(call.name, blob.digest) is None
+        ]
+    if missing:
+        names = ", ".join(missing[:5])
+        raise RefusalError(400, "MANIFEST_BLOB_UNKNOWN", f"{call.name} lacks {names}")
+
+
+def _check_tags(call: Call, tags: tuple[str, ...], digest: Digest) -> None:
+    """Refuse to move an immutable tag, or one that is not where the client believes it to be."""
+    if_match, if_none_match = (call.request.header(h) for h in ("if-match", "if-none-match"))
+    for tag in tags:
+        current = call.store.catalog.tag(call.name, tag)
+        if call.options.immutable_tags and current not in (None, digest):
+            raise RefusalError(409, "TAG_IMMUTABLE", f"tag {tag} of {call.name} is immutable")
+        if if_match and not _matches(if_match, current):
+            raise RefusalError(412, "PRECONDITION_FAILED", f"tag {tag} is at {current}")
+        if if_none_match and _matches(if_none_match, current):
+            raise RefusalError(412, "PRECONDITION_FAILED", f"tag {tag} is at {current}")
+
+
+def delete_manifest(call: Call) -> Response:
+    """Answer DELETE: by digest the manifest with all its tags, by tag that tag and nothing else."""
+    if ":" in call.item:
+        found = call.store.delete_manifest(call.name, call.digest)
+    elif not call.options.tag_delete:
+        raise RefusalError(400, "UNSUPPORTED", "this registry deletes by digest only")
+    elif call.options.immutable_tags and call.store.catalog.tag(call.name, call.item):
+        raise RefusalError(409, "TAG_IMMUTABLE", f"tag {call.item} of {call.name} is immutable")
+    else:
+        found = call.store.catalog.remove_tag(call.name, call.item)
+    if not found:
+        raise RefusalError(404, "MANIFEST_UNKNOWN", f"{call.name} has no {call.item[:140]}")
+    return Response(status=202)
