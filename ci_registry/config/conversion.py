@@ -9,6 +9,7 @@ because the target type decides. A dataclass is a mapping; its field metadata ma
     minimum, maximum     bounds of an int
     pattern, pattern_hint    what a str, or each str of a list, must match
     key_pattern              the same for the keys of a dict
+    masked     a wrong value is not shown: it might be a secret in the wrong place
 """
 
 import difflib
@@ -44,7 +45,14 @@ class _RefusedError(Exception):
         self.hint = hint
 
 
-def read_as(node: Node, target: type[T], problems: list[Problem], *, path: str = "") -> T | None:
+def read_as(
+    node: Node,
+    target: type[T],
+    problems: list[Problem],
+    *,
+    path: str = "",
+    metadata: Mapping[str, Any] = types.MappingProxyType({}),
+) -> T | None:
     """Convert `node` to `target`; append every problem to `problems`.
 
     Args:
@@ -53,11 +61,12 @@ def read_as(node: Node, target: type[T], problems: list[Problem], *, path: str =
             `Platform`, `Secret`, `tuple[T, ...]`, `dict[str, T]`, `T | None` or `str | InlineDocument`.
         problems: grows by one entry for each thing that is wrong.
         path: name of the node in messages; empty for the root of a document.
+        metadata: limits of the value, as a field would carry them.
 
     Returns:
         The value, or None when something in it was wrong.
     """
-    value = _Conversion(problems).value(node, target, path, {})
+    value = _Conversion(problems).value(node, target, path, metadata)
     return None if value is _FAILED else typing.cast("T", value)
 
 
@@ -85,11 +94,11 @@ def is_hidden(field: "Field[Any]", target: object) -> bool:
 def format_duration(value: timedelta) -> str:
     """Return a duration as it is written in a file: `48h`, `90s`."""
     seconds = int(value.total_seconds())
-    if seconds and seconds % 86400 == 0 and seconds > 2 * 86400:
+    if seconds % 86400 == 0 and seconds > 2 * 86400:
         return f"{seconds // 86400}d"
-    if seconds and seconds % 3600 == 0:
+    if seconds % 3600 == 0:
         return f"{seconds // 3600}h"
-    return f"{seconds // 60}m" if seconds and seconds % 60 == 0 else f"{seconds}s"
+    return f"{seconds // 60}m" if seconds % 60 == 0 else f"{seconds}s"
 
 
 class _Conversion:
@@ -114,11 +123,13 @@ class _Conversion:
         self._problems.append(Problem(message=message, file=node.file, line=node.line, hint=hint))
         return _FAILED
 
-    def _expected(self, node: Node, path: str, expected: str, hint: str = "") -> object:
+    def _expected(
+        self, node: Node, path: str, expected: str, hint: str = "", *, masked: bool = False
+    ) -> object:
         if node.is_empty:
             hint = "leave the key out or give it a value"
             return self._fail(node, f"{path or 'the document'} has no value", hint)
-        found = node.kind if node.kind is not Kind.SCALAR else _shown(node)
+        found = str(node.kind) if node.kind is not Kind.SCALAR else _shown(node, masked=masked)
         message = f"{path or 'the document'} must be {expected}, not {found}"
         return self._fail(node, message, hint)
 
@@ -132,7 +143,8 @@ class _Conversion:
 
     def _list(self, node: Node, target: Any, path: str, meta: Mapping[str, Any]) -> object:
         if node.kind is not Kind.LIST:
-            hint = f"write it as a list: [{node.text}]" if node.kind is Kind.SCALAR else ""
+            shown = node.kind is Kind.SCALAR and not meta.get("masked")
+            hint = f"write it as a list: [{_clip(node.text)}]" if shown else ""
             return self._expected(node, path, "a list", hint)
         values = [
             self.value(item, target, f"{path}[{number}]", meta)
@@ -164,7 +176,8 @@ class _Conversion:
                 return _word(node.text, target)
             return _SCALARS[target](node, meta)
         except _RefusedError as error:
-            return self._expected(node, path, error.expected, error.hint)
+            masked = bool(meta.get("masked"))
+            return self._expected(node, path, error.expected, error.hint, masked=masked)
 
     def _dataclass(self, node: Node, target: type, path: str) -> object:
         if node.kind is not Kind.MAPPING and not node.is_empty:
@@ -212,8 +225,8 @@ def _clip(text: str) -> str:
     return text if len(text) <= 60 else text[:60] + "…"
 
 
-def _shown(node: Node) -> str:
-    if "PRIVATE KEY" in node.text:
+def _shown(node: Node, *, masked: bool) -> str:
+    if masked:
         return MASK
     return _clip(node.text) if node.is_plain else f'"{_clip(node.text)}"'
 
@@ -240,9 +253,7 @@ def _text(node: Node, meta: Mapping[str, Any]) -> str:
 
 def _integer(node: Node, meta: Mapping[str, Any]) -> int:
     minimum, maximum = meta.get("minimum"), meta.get("maximum")
-    expected = "a whole number"
-    if minimum is not None:
-        expected += f" from {minimum}" if maximum is None else f" from {minimum} to {maximum}"
+    expected = _expected_number(minimum, maximum)
     if not node.is_plain:
         raise _RefusedError(expected, "without quotes")
     if not _INTEGER.fullmatch(node.text):
@@ -251,6 +262,14 @@ def _integer(node: Node, meta: Mapping[str, Any]) -> int:
     if (minimum is not None and number < minimum) or (maximum is not None and number > maximum):
         raise _RefusedError(expected)
     return number
+
+
+def _expected_number(minimum: int | None, maximum: int | None) -> str:
+    if minimum is None:
+        return _NAMES[int]
+    if minimum == maximum:
+        return str(minimum)
+    return f"{_NAMES[int]} from {minimum}" + (f" to {maximum}" if maximum is not None else "")
 
 
 def _boolean(node: Node, _meta: Mapping[str, Any]) -> bool:

@@ -114,6 +114,7 @@ def setting(
     surface: str = "",
     trusted: bool = False,
     hidden: bool = False,
+    **limits: Any,
 ) -> Any:
     """Make a dataclass field.
 
@@ -123,9 +124,20 @@ def setting(
         surface: name that the setting has everywhere, with hyphens; empty for section and key.
         trusted: decides the verdict, so a file's value counts only from the trusted ref.
         hidden: comes only from environment or command line, never from the file.
+        limits: further metadata: `minimum`, `maximum`, `pattern` with `pattern_hint`, `masked`, as
+            `conversion` explains them; `commas` (items of the environment may be separated by them),
+            `file_only` (no option and no `CIREG_…` name).
     """
-    metadata = {"help": text, "surface": surface, "trusted": trusted, "hidden": hidden}
+    metadata = {"help": text, "surface": surface, "trusted": trusted, "hidden": hidden, **limits}
     return field(default=default, metadata=metadata)
+
+
+PLACEHOLDERS = ("branch", "sha", "short_sha", "tag", "version", "major", "minor", "change", "date")
+"""What a tag template may name in braces."""
+IMAGE_NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+"""What `images.<name>` may be called: names of files and test cases are made from it."""
+_TAG_PATTERN = r"(?![.-])(?:[A-Za-z0-9_.-]|\{(?:" + "|".join(PLACEHOLDERS) + r")\})+"
+_NO_KEY_PATTERN = r"(?![\s\S]*(?:PRIVATE KEY|PUBLIC KEY))\S[\s\S]*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +177,8 @@ class ImageSettings:
             "surface": "build-args",
             "trusted": False,
             "hidden": False,
+            "key_pattern": r"[^=\s]+",
+            "bare_names": True,
         },
     )
     labels: dict[str, str] = field(
@@ -174,12 +188,16 @@ class ImageSettings:
             "surface": "labels",
             "trusted": False,
             "hidden": False,
+            "key_pattern": r"[^=\s]+",
         },
     )
     secret_envs: tuple[str, ...] = setting(
         (),
         "Build secrets from the environment: NAME, or id=NAME; never values.",
         surface="secret-envs",
+        pattern=r"(?:[A-Za-z0-9_.-]+=)?[A-Za-z_][A-Za-z0-9_]*",
+        pattern_hint="the NAME of an environment variable, or id=NAME",
+        masked=True,
     )
     secret_files: dict[str, str] = field(
         default_factory=dict,
@@ -188,12 +206,16 @@ class ImageSettings:
             "surface": "secret-files",
             "trusted": False,
             "hidden": False,
+            "key_pattern": r"[A-Za-z0-9_.-]+",
         },
     )
     tags: tuple[str, ...] = setting(
         (),
         "Tag templates; placeholders branch, sha, short_sha, tag, version, major, minor, change, date. Automatic when left out: sha always, branch slug, semantic versions of a tag, latest on the default branch.",
         surface="tags",
+        pattern=_TAG_PATTERN,
+        pattern_hint="a tag of letters, digits, '_', '.', '-' and placeholders such as {branch} or {sha}",
+        commas=True,
     )
     from_engine: str = setting(
         "", "Take this image from the Docker engine instead of building.", surface="from-engine"
@@ -220,7 +242,7 @@ class BuildSettings:
     cache_ref: str = setting(
         "", "Repository of the layer cache; default: the image's repository with `/cache` added."
     )
-    max_parallel: int = setting(2, "How many images are built at once.")
+    max_parallel: int = setting(2, "How many images are built at once.", minimum=1, maximum=64)
     network: NetworkMode = setting(NetworkMode.DEFAULT, "Network of RUN instructions.")
     no_cache: bool = setting(False, "Build without using any cached layer.")
     pull: bool = setting(False, "Ask the registry for newer base images.")
@@ -293,6 +315,9 @@ class SignSettings:
         "Source of the private key, never the key itself: env://NAME or a path.",
         surface="sign-key",
         trusted=True,
+        pattern=_NO_KEY_PATTERN,
+        pattern_hint="env://NAME or a path, never the key itself",
+        masked=True,
     )
     format: SignFormat = setting(
         SignFormat.BOTH,
@@ -316,11 +341,17 @@ class NetworkSettings:
     """`network`: how registries are reached."""
 
     plain_http: tuple[str, ...] = setting(
-        (), "Registry hosts that are spoken to without TLS; loopback always is."
+        (),
+        "Registry hosts that are spoken to without TLS; loopback always is.",
+        pattern=r"[A-Za-z0-9.\[\]:-]+",
+        pattern_hint="a host such as registry.local:5000",
     )
     ca_file: str = setting("", "Further CA certificates, PEM.")
     retries: int = setting(
-        4, "How often a request is tried again after 429, 5xx or a lost connection."
+        4,
+        "How often a request is tried again after 429, 5xx or a lost connection.",
+        minimum=0,
+        maximum=20,
     )
     retry_budget: timedelta = setting(
         timedelta(minutes=5), "Longest time that one request and its retries may take altogether."
@@ -332,7 +363,12 @@ class RuntimeSettings:
     """`runtime`: about this run only."""
 
     offline: bool = setting(False, "No network except the registries named.", surface="offline")
-    cache_max_size: str = setting("2GiB", "Largest size of the local cache folder.")
+    cache_max_size: str = setting(
+        "2GiB",
+        "Largest size of the local cache folder.",
+        pattern=r"[1-9][0-9]{0,5}(?:KiB|MiB|GiB|TiB)",
+        pattern_hint="a size such as 500MiB or 2GiB",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,14 +393,20 @@ class AuthSettings:
 class Settings:
     """`.ci-registry.yml`: everything. With no file, `--image NAME` makes one image."""
 
-    version: int = setting(1, "Version of this file format.")
+    version: int = setting(1, "Version of this file format.", minimum=1, maximum=1, file_only=True)
     registry: str = setting(
         "", "Registry, with an optional path, that image names are below.", surface="registry"
     )
     registries: tuple[str, ...] = setting((), "Several registries that get the same bytes.")
     images: dict[str, ImageSettings] = field(
         default_factory=dict,
-        metadata={"help": "The images, by name.", "surface": "", "trusted": False, "hidden": False},
+        metadata={
+            "help": "The images, by name.",
+            "surface": "",
+            "trusted": False,
+            "hidden": False,
+            "key_pattern": IMAGE_NAME_PATTERN,
+        },
     )
     build: BuildSettings = field(default_factory=BuildSettings)
     scan: ScanSettings = field(default_factory=ScanSettings)
@@ -390,6 +432,8 @@ class Settings:
         "Public key for verifying: env://NAME or a path to a PEM file.",
         surface="trust",
         trusted=True,
+        pattern=_NO_KEY_PATTERN,
+        pattern_hint="env://NAME or a path, not the key itself",
     )
     report: ReportSettings = field(default_factory=ReportSettings)
     network: NetworkSettings = field(default_factory=NetworkSettings)
@@ -426,7 +470,11 @@ class RunOptions:
         hidden=True,
     )
     only: tuple[str, ...] = setting(
-        (), "Names of the images to work on; default: all.", surface="only", hidden=True
+        (),
+        "Names of the images to work on; default: all.",
+        surface="only",
+        hidden=True,
+        commas=True,
     )
     dry_run: bool = setting(
         False,
