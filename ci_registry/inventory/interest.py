@@ -1,0 +1,171 @@
+"""Knows by its path which file of an image says something about packages, and how much of it to keep."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ci_registry.inventory.limits import KIB, MIB
+
+
+class Reader(StrEnum):
+    """Who reads a file."""
+
+    OS_RELEASE = "os-release"
+    DPKG_STATUS = "dpkg-status"
+    DPKG_FILES = "dpkg-files"
+    PYTHON = "python"
+    NODE = "node"
+    NOBODY = "nobody"
+    """A package database that we can't read: its presence is reported."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interest:
+    """Why a file is of interest."""
+
+    reader: Reader
+    ecosystem: str = ""
+    """The purl type of the packages that it holds."""
+    limit_bytes: int = 0
+    """Largest content that is kept; 0: only its presence matters."""
+    condense: Callable[[bytes], bytes] = bytes
+    """Drops what the reader does not need, to save memory."""
+    what: str = ""
+    """For people: the kind of database."""
+
+
+def _headers_only(data: bytes) -> bytes:
+    """Cut the long description off a METADATA file."""
+    ends = [at for at in (data.find(b"\n\n"), data.find(b"\r\n\r\n")) if at >= 0]
+    return data[: min(ends) + 1] if ends else data
+
+
+_LANGUAGE_FILES = (b"/METADATA", b".egg-info", b"/PKG-INFO", b"/package.json")
+
+
+def _language_files(data: bytes) -> bytes:
+    """Keep the lines of a dpkg file list that can own a language package."""
+    return b"\n".join(line for line in data.splitlines() if line.endswith(_LANGUAGE_FILES))
+
+
+_OS_RELEASE = Interest(reader=Reader.OS_RELEASE, limit_bytes=64 * KIB)
+_STATUS = Interest(reader=Reader.DPKG_STATUS, ecosystem="deb", limit_bytes=64 * MIB)
+_FILES = Interest(
+    reader=Reader.DPKG_FILES, ecosystem="deb", limit_bytes=64 * MIB, condense=_language_files
+)
+_PYTHON = Interest(
+    reader=Reader.PYTHON, ecosystem="pypi", limit_bytes=4 * MIB, condense=_headers_only
+)
+_NODE = Interest(reader=Reader.NODE, ecosystem="npm", limit_bytes=4 * MIB)
+
+
+def _unread(ecosystem: str, what: str) -> Interest:
+    return Interest(reader=Reader.NOBODY, ecosystem=ecosystem, what=what)
+
+
+_APK = _unread("apk", "apk database")
+_RPM = _unread("rpm", "rpm database")
+_JAVA = _unread("maven", "Java archive")
+_GEM = _unread("gem", "Ruby gem specification")
+_COMPOSER = _unread("composer", "Composer database")
+_NUGET = _unread("nuget", ".NET dependency list")
+_CONDA = _unread("conda", "conda package record")
+_ALPM = _unread("alpm", "pacman database")
+_NIX = _unread("nix", "Nix store database")
+_OPKG = _unread("opkg", "opkg database")
+_PNP = _unread("npm", "Yarn Plug'n'Play map")
+GO_BINARY = _unread("golang", "Go binary")
+RUST_BINARY = _unread("cargo", "Rust binary with an audit section")
+
+
+def _status(path: str) -> Interest | None:
+    if path.endswith("opkg/status"):
+        return _OPKG
+    return _STATUS if path.endswith("dpkg/status") else None
+
+
+def _metadata(path: str) -> Interest | None:
+    return _PYTHON if path.endswith(".dist-info/METADATA") else None
+
+
+def _pkg_info(path: str) -> Interest | None:
+    return _PYTHON if path.endswith((".egg-info/PKG-INFO", "EGG-INFO/PKG-INFO")) else None
+
+
+def _package_json(path: str) -> Interest | None:
+    """Only `node_modules/NAME/package.json` and `node_modules/@SCOPE/NAME/package.json` are installed."""
+    parts = path.rsplit("/", 4)
+    if len(parts) >= 3 and parts[-3] == "node_modules":
+        return _NODE
+    scoped = len(parts) >= 4 and parts[-4] == "node_modules" and parts[-3].startswith("@")
+    return _NODE if scoped else None
+
+
+def _ending(ending: str, interest: Interest) -> Callable[[str], Interest | None]:
+    return lambda path: interest if path.endswith(ending) else None
+
+
+def _rpm_database(path: str) -> Interest | None:
+    return _RPM if "/rpm/" in path else None
+
+
+def _desc(path: str) -> Interest | None:
+    return _ALPM if "lib/pacman/local/" in path else None
+
+
+_BY_NAME: dict[str, Callable[[str], Interest | None]] = {
+    "status": _status,
+    "METADATA": _metadata,
+    "PKG-INFO": _pkg_info,
+    "package.json": _package_json,
+    "os-release": _ending("os-release", _OS_RELEASE),
+    "installed": _ending("apk/db/installed", _APK),
+    "rpmdb.sqlite": _rpm_database,
+    "Packages": _rpm_database,
+    "Packages.db": _rpm_database,
+    "installed.json": _ending("composer/installed.json", _COMPOSER),
+    "desc": _desc,
+    "db.sqlite": _ending("nix/var/nix/db/db.sqlite", _NIX),
+    ".pnp.cjs": _ending(".pnp.cjs", _PNP),
+    ".pnp.data.json": _ending(".pnp.data.json", _PNP),
+}
+
+
+def _gemspec(path: str) -> Interest | None:
+    return _GEM if "/specifications/" in path else None
+
+
+def _json(path: str) -> Interest | None:
+    if path.endswith(".deps.json"):
+        return _NUGET
+    return _CONDA if path.rsplit("/", 2)[-2:-1] == ["conda-meta"] else None
+
+
+def _dpkg_files(path: str) -> Interest | None:
+    folder = path.rsplit("/", 3)
+    named = len(folder) >= 3 and folder[-3:-1] == ["dpkg", "info"]
+    return _FILES if named or "/dpkg/status.d/" in path else None
+
+
+_BY_EXTENSION: dict[str, Callable[[str], Interest | None]] = {
+    "gemspec": _gemspec,
+    "json": _json,
+    "list": _dpkg_files,
+    "md5sums": _dpkg_files,
+    "egg-info": _ending(".egg-info", _PYTHON),
+    "jar": _ending(".jar", _JAVA),
+    "war": _ending(".war", _JAVA),
+    "ear": _ending(".ear", _JAVA),
+}
+
+
+def interest_in(path: str) -> Interest | None:
+    """Return why the file at `path` (relative to the root) is of interest, None when it is not."""
+    name = path[path.rfind("/") + 1 :]
+    judge = _BY_NAME.get(name)
+    if judge is None:
+        judge = _BY_EXTENSION.get(name[name.rfind(".") + 1 :])
+    found = judge(path) if judge is not None else None
+    if found is None and "/dpkg/status.d/" in path:
+        return _STATUS
+    return found

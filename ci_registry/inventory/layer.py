@@ -1,0 +1,179 @@
+"""Reads one layer in one pass: blob digest, inflating, diff id, tar entries and package files together."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from ci_registry.cancel import Cancel
+from ci_registry.errors import IntegrityError
+from ci_registry.inventory.inflate import inflate
+from ci_registry.inventory.interest import GO_BINARY, RUST_BINARY, Interest, Reader, interest_in
+from ci_registry.inventory.limits import KIB, Limits
+from ci_registry.inventory.tar_stream import Header, Kind, TarStream
+from ci_registry.inventory.verified import OpenBlob, VerifiedBlob, opened
+from ci_registry.oci import media_types
+from ci_registry.oci.digest import Digest, Hasher
+from ci_registry.oci.manifest import Descriptor
+
+_GO_MARK = b"\xff Go buildinf:"
+_RUST_MARK = b"\0.dep-v0\0"
+_RUST_TAIL_BYTES = 256 * KIB
+"""Section names stand near the end of an ELF file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What we remember of one tar entry."""
+
+    path: str
+    kind: Kind
+    link: str = ""
+    content: bytes | None = None
+    """Of a file of interest, condensed; None when it was not kept."""
+    md5: str = ""
+    """Of the whole content, where it was kept; dpkg knows its files by it."""
+    problem: str = ""
+    """Why the content of a file of interest was not kept."""
+    program: Interest | None = None
+    """Set for an executable that carries a list of packages in itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One verified layer."""
+
+    digest: Digest
+    diff_id: Digest
+    size_bytes: int
+    """Inflated."""
+    entries: tuple[Entry, ...]
+
+
+def compression_of(descriptor: Descriptor, what: str) -> str:
+    """Return how a layer is compressed, by its media type.
+
+    Raises:
+        IntegrityError: a foreign layer, or no layer of a file system at all.
+    """
+    if descriptor.media_type in media_types.FOREIGN_LAYERS:
+        raise IntegrityError(
+            f"{what} ({descriptor.digest}): a foreign layer can't be verified or scanned",
+            hint="rebuild on a base image whose layers may be distributed",
+        )
+    compression = media_types.LAYER_COMPRESSION.get(descriptor.media_type)
+    if compression is None:
+        raise IntegrityError(
+            f"{what} ({descriptor.digest}): unsupported media type {descriptor.media_type!r}"
+        )
+    return compression
+
+
+def read_layer(
+    descriptor: Descriptor,
+    open_blob: OpenBlob,
+    *,
+    what: str,
+    limits: Limits,
+    cancel: Cancel,
+    extra_paths: frozenset[str] = frozenset(),
+    on_bytes: Callable[[int], None] | None = None,
+) -> Layer:
+    """Read and verify a layer, memory constant but for the package files in it.
+
+    Args:
+        descriptor: the layer in the manifest.
+        open_blob: opens the raw bytes of the blob.
+        what: names the layer in errors.
+        limits: bounds of what is read.
+        cancel: reaches every piece.
+        extra_paths: further files to keep, whatever they are called.
+        on_bytes: told about progress in compressed bytes.
+
+    Raises:
+        IntegrityError: digest, size, compression or archive are not in order.
+    """
+    compression = compression_of(descriptor, what)
+    with opened(open_blob, descriptor.digest) as pieces:
+        blob = VerifiedBlob(descriptor, pieces, cancel=cancel, what=what, on_bytes=on_bytes)
+        inflated = Hasher()
+        try:
+            stream = _hashed(inflate(blob, compression, limits=limits), inflated)
+            entries = tuple(_entries(stream, limits, extra_paths))
+            for _rest in stream:
+                pass
+        except IntegrityError as error:
+            blob.drain()  # a wrong digest or size is the better explanation, and raises
+            if str(descriptor.digest) in error.message:
+                raise
+            raise IntegrityError(f"{what} ({descriptor.digest}): {error.message}") from error
+        blob.drain()
+    return Layer(
+        digest=descriptor.digest,
+        diff_id=inflated.digest,
+        size_bytes=inflated.size_bytes,
+        entries=entries,
+    )
+
+
+def _hashed(pieces: Iterable[bytes], hasher: Hasher) -> Iterator[bytes]:
+    for piece in pieces:
+        hasher.update(piece)
+        yield piece
+
+
+def _entries(
+    stream: Iterator[bytes], limits: Limits, extra_paths: frozenset[str]
+) -> Iterator[Entry]:
+    tar = TarStream(stream, limits)
+    kept_bytes = 0
+    while (header := tar.next_entry()) is not None:
+        if header.kind is not Kind.FILE:
+            yield Entry(header.path, header.kind, header.link)
+            continue
+        interest = interest_in(header.path)
+        limit = interest.limit_bytes if interest is not None else 0
+        if header.path in extra_paths:
+            limit = 64 * KIB * KIB
+        if not limit:
+            yield Entry(header.path, header.kind, program=_program(tar, header))
+            continue
+        entry = _kept(tar, header, interest, limit, limits.kept_bytes - kept_bytes)
+        kept_bytes += len(entry.content or b"")
+        yield entry
+
+
+def _kept(
+    tar: TarStream, header: Header, interest: Interest | None, limit: int, left_bytes: int
+) -> Entry:
+    problem = ""
+    if header.sparse:
+        problem = "stored as a sparse file"
+    elif header.size_bytes > limit:
+        problem = f"{header.size_bytes} bytes, more than {limit}"
+    elif header.size_bytes > left_bytes:
+        problem = "too many package files in one layer"
+    if problem:
+        return Entry(header.path, header.kind, problem=problem)
+    content = tar.content()
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if interest is not None and interest.reader is not Reader.NOBODY:
+        content = interest.condense(content)
+    return Entry(header.path, header.kind, content=content, md5=md5)
+
+
+def _program(tar: TarStream, header: Header) -> Interest | None:
+    """Look into an ELF file for a list of packages, piece by piece."""
+    if header.size_bytes < 1024 or tar.peek(4) != b"\x7fELF":
+        return None
+    keep = len(_GO_MARK) - 1
+    seen, tail = 0, b""
+    found: Interest | None = None
+    for piece in tar.pieces():
+        window = tail + piece
+        if _GO_MARK in window:
+            return GO_BINARY
+        seen += len(piece)
+        if found is None and seen > header.size_bytes - _RUST_TAIL_BYTES and _RUST_MARK in window:
+            found = RUST_BINARY
+        tail = window[-keep:]
+    return found

@@ -1,0 +1,46 @@
+"""What package readers get and give: files as they finally are, packages and unread databases."""
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from ci_registry.findings import Package, UnreadDatabase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFile:
+    """One file of interest with its content."""
+
+    path: str
+    """Real path in the image, without leading slash."""
+    content: bytes
+    """Condensed by its `Interest`."""
+    layer: int
+    """Number of the layer that put it there, from 0."""
+    diff_id: str
+    problem: str = ""
+    """Why the content could not be kept; then it is empty."""
+    md5: str = ""
+    """Of the whole file: dpkg knows its files by it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a reader got out of its files."""
+
+    packages: tuple[Package, ...] = ()
+    unread: tuple[UnreadDatabase, ...] = ()
+
+
+def printable(path: str) -> str:
+    """Return a path that can be written as UTF-8: other bytes become hexadecimal escapes."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def purl_part(text: str) -> str:
+    """Percent-encode one component of a purl; a colon stays, as the specification says."""
+    return quote(text, safe=":")
+
+
+def unread(kind: str, file: ImageFile, reason: str) -> UnreadDatabase:
+    """Return the record of a package database that could not be read."""
+    return UnreadDatabase(kind=kind, path=printable(file.path), reason=reason)
