@@ -1,0 +1,403 @@
+"""The builder `buildx`: BuildKit through `docker buildx build`, whatever driver is behind it."""
+
+import dataclasses
+import hashlib
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ci_registry.builders.archive import convert_archive
+from ci_registry.builders.buildx_command import build_command, engine_output, oci_output
+from ci_registry.builders.buildx_engine import Engine, Way, find_engine, is_pinned
+from ci_registry.builders.buildx_metadata import METADATA_ENV, merge_materials, read_materials
+from ci_registry.builders.buildx_progress import BuildLog
+from ci_registry.builders.checks import check_layout
+from ci_registry.builders.context_link import HashContext, LinkedContext, check_inputs, link_context
+from ci_registry.builders.docker_config import DockerHome, prepare_docker_home
+from ci_registry.builders.failures import Failure, build_failure
+from ci_registry.builders.interface import BuildRequest, Probe
+from ci_registry.cancel import Cancel
+from ci_registry.errors import (
+    BuildError,
+    CiRegistryError,
+    IntegrityError,
+    SetupError,
+    StorageError,
+    ToolError,
+)
+from ci_registry.events import EventSink, Level, Log
+from ci_registry.files import remove_tree, write_atomic
+from ci_registry.oci.reference import is_loopback, parse_reference
+from ci_registry.process import Command, Completed, ProcessRunner, Runner
+from ci_registry.registry.layout import Layout
+from ci_registry.results import BuildOutcome, Step
+from ci_registry.secret import Masker
+
+CLEANUP_TIMEOUT_S = 30.0
+_SAVE_NOTE = (
+    "built through Docker's classic image store: one platform, no layer cache in the registry, "
+    "timestamps inside layers are the build's"
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Found:
+    """The engine, asked once per run."""
+
+    engine: Engine | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Build:
+    """One build under way."""
+
+    request: BuildRequest
+    engine: Engine
+    docker: DockerHome
+    linked: LinkedContext
+    way: Way
+    builder: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def slug(self) -> str:
+        """Unique name for what this build leaves in the engine for a while."""
+        return "ci-registry-" + hashlib.sha256(str(self.request.work).encode()).hexdigest()[:16]
+
+
+def _cleanup_runner() -> Runner:
+    """Return a runner that still works after a cancellation: what we made must go in any case."""
+    return ProcessRunner(cancel=Cancel())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buildx:
+    """Builds with `docker buildx`; implements `interface.Builder`."""
+
+    run: Runner
+    env: Mapping[str, str]
+    """Environment of this process; only what reaches an engine is passed on."""
+    on_event: EventSink
+    masker: Masker
+    hash_context: HashContext
+    buildkit_image: str = ""
+    """Pinned by digest; used when the engine's own builder can't export OCI layouts."""
+    cleanup: Runner = field(default_factory=_cleanup_runner)
+    _found: _Found = field(default_factory=_Found, init=False, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """`buildx`."""
+        return "buildx"
+
+    # --- probe
+
+    def probe(self, request: BuildRequest) -> Probe:
+        """Say whether buildx can serve `request`, and which of its three ways will be taken."""
+        try:
+            engine = self._engine(prepare_docker_home(request, self.env))
+        except StorageError as error:
+            return Probe(usable=False, reason=error.message)
+        way = engine.way(request, self.buildkit_image) if not engine.problem else None
+        probe = Probe(
+            usable=False,
+            reason=self._problem(engine, way),
+            version=engine.buildx_version,
+            program=str(engine.docker or ""),
+            sha256=engine.sha256,
+        )
+        if probe.reason or way is None:
+            return probe
+        whole = way is not Way.SAVE
+        return dataclasses.replace(
+            probe,
+            usable=True,
+            reason=self._reason(engine, way),
+            exports_cache=whole,
+            multi_platform=whole,
+            notes=_emulation_note(engine, request) + ((_SAVE_NOTE,) if not whole else ()),
+        )
+
+    def _engine(self, docker: DockerHome) -> Engine:
+        with self._found.lock:
+            if self._found.engine is None:
+                self._found.engine = find_engine(self.run, docker.env)
+            return self._found.engine
+
+    def _problem(self, engine: Engine, way: Way | None) -> str:
+        if engine.problem:
+            return engine.problem
+        if way is None:
+            return (
+                "Docker's classic image store builds one platform at a time: turn on the containerd "
+                "image store, or set build.buildkit_image"
+            )
+        if way is Way.PRIVATE_BUILDER and not is_pinned(self.buildkit_image):
+            return f"build.buildkit_image is not pinned by digest: {self.buildkit_image}"
+        return ""
+
+    def _reason(self, engine: Engine, way: Way) -> str:
+        start = f"buildx {engine.buildx_version}, driver {engine.driver}"
+        if way is Way.DIRECT:
+            return f"{start}, exports OCI layouts"
+        if way is Way.PRIVATE_BUILDER:
+            return f"{start}, classic image store: through a private builder from {self.buildkit_image}"
+        return f"{start}, classic image store: built there, saved and converted"
+
+    # --- build
+
+    def build(self, request: BuildRequest) -> BuildOutcome:
+        """Build into `request.layout`; see `interface.Builder`."""
+        try:
+            return self._build(request)
+        except (StorageError, IntegrityError) as error:
+            raise ToolError(error.message, hint=error.hint) from error
+
+    def _build(self, request: BuildRequest) -> BuildOutcome:
+        check_inputs(request)
+        docker = prepare_docker_home(request, self.env)
+        engine = self._engine(docker)
+        if engine.problem:
+            raise _no_engine(engine)
+        way = engine.way(request, self.buildkit_image)
+        problem = self._problem(engine, way)
+        if problem or way is None:
+            raise SetupError(f"buildx cannot build {request.image} here: {problem}")
+        build = _Build(
+            request=request,
+            engine=engine,
+            docker=docker,
+            linked=link_context(request, self.hash_context),
+            way=way,
+        )
+        outcome = self._with_fallback(build)
+        check_layout(request.layout, request.platforms, tool=self.name)
+        return outcome
+
+    def _with_fallback(self, build: _Build) -> BuildOutcome:
+        """Take the chosen way; a private builder that can't be had makes way for `SAVE`."""
+        if build.way is Way.DIRECT:
+            return self._to_layout(build)
+        if build.way is Way.SAVE:
+            return self._through_engine(build)
+        try:
+            return self._with_private_builder(build)
+        except _NoPrivateBuilderError as error:
+            if len(set(build.request.platforms)) > 1:
+                raise ToolError(error.message, hint=error.hint) from error
+            note = f"{error.message}; {_SAVE_NOTE}"
+            self._warn(build.request, note)
+            return self._through_engine(
+                dataclasses.replace(build, way=Way.SAVE, builder="", notes=(note,))
+            )
+
+    def _to_layout(self, build: _Build) -> BuildOutcome:
+        remove_tree(build.request.layout) if build.request.layout.exists() else None
+        return self._solve(build, output=oci_output(build.request.layout), cache=True)
+
+    def _with_private_builder(self, build: _Build) -> BuildOutcome:
+        """Run a BuildKit container of our own for this one build."""
+        build = dataclasses.replace(build, builder=build.slug)
+        try:
+            self._create_builder(build)
+            return self._to_layout(build)
+        finally:
+            self._clean_up(build, "buildx", "rm", "--force", build.builder)
+
+    def _create_builder(self, build: _Build) -> None:
+        request = build.request
+        options = [f"image={self.buildkit_image}"]
+        caches = (*request.cache.imports, *filter(None, (request.cache.export,)))
+        local = any(is_loopback(parse_reference(ref).registry) for ref in caches)
+        if local or request.network == "host":
+            options.append("network=host")  # its loopback is ours: else it can't reach the registry
+        arguments = ["buildx", "create", "--name", build.builder, "--driver", "docker-container"]
+        for option in options:
+            arguments += ["--driver-opt", option]
+        if request.network == "host":
+            arguments += ["--buildkitd-flags", "--allow-insecure-entitlement network.host"]
+        if request.plain_http:
+            config = request.work / "buildkitd.toml"
+            write_atomic(config, _buildkitd_config(request.plain_http), sync=False)
+            arguments += ["--buildkitd-config", str(config)]
+        done = self._docker(build, *arguments, "--bootstrap")
+        if done.exit_code != 0:
+            raise _NoPrivateBuilderError(
+                f"the private builder from {self.buildkit_image} did not start: "
+                f"{self.masker.mask(done.error_tail(1))}",
+                hint="check build.buildkit_image, or turn on the engine's containerd image store",
+            )
+
+    def _through_engine(self, build: _Build) -> BuildOutcome:
+        """Build into the engine's store, save the image to a file, and turn that into a layout."""
+        request = build.request
+        image = f"{build.slug}:build"
+        archive = request.work / "image.tar"
+        try:
+            outcome = self._solve(build, output=engine_output(image), cache=False)
+            done = self._docker(build, "image", "save", "--output", str(archive), image)
+            if done.exit_code != 0:
+                raise ToolError(
+                    f"docker could not save {request.image}: {self.masker.mask(done.error_tail(1))}"
+                )
+            layout = Layout.create(request.layout)
+            convert_archive(archive, layout, platform=request.platforms[0])
+        finally:
+            archive.unlink(missing_ok=True)
+            self._clean_up(build, "image", "rm", "--force", image)
+        notes = outcome.notes if build.notes else (*outcome.notes, _SAVE_NOTE)
+        return dataclasses.replace(outcome, notes=notes)
+
+    def _docker(self, build: _Build, *arguments: str) -> Completed:
+        command = Command(
+            argv=(str(build.engine.docker), *arguments),
+            env=build.docker.env,
+            timeout_s=build.request.timeout.total_seconds(),
+        )
+        return self.run(command)
+
+    def _clean_up(self, build: _Build, *arguments: str) -> None:
+        """Remove something from the engine; failing to is told, and hides no other error."""
+        argv = (str(build.engine.docker), *arguments)
+        try:
+            done = self.cleanup(
+                Command(argv=argv, env=build.docker.env, timeout_s=CLEANUP_TIMEOUT_S)
+            )
+        except CiRegistryError as error:
+            self._warn(build.request, f"left in the engine: {arguments[-1]}: {error.message}")
+            return
+        text = done.error_tail(1)
+        if done.exit_code != 0 and "no such image" not in text.lower() and "no builder" not in text:
+            self._warn(build.request, f"left in the engine: {arguments[-1]}: {text}")
+
+    def _warn(self, request: BuildRequest, message: str) -> None:
+        text = self.masker.mask(message).split("\n", 1)[0]
+        event = Log(message=text, level=Level.WARNING, image=request.image, step=Step.OBTAIN)
+        self.on_event(event)
+
+    # --- one call of buildx
+
+    def _solve(self, build: _Build, *, output: str, cache: bool) -> BuildOutcome:
+        """Run buildx; when it failed over the cache that it read, run it once more without."""
+        try:
+            return self._solve_once(build, output=output, imports=cache, exports=cache)
+        except _CacheUnreadableError as error:
+            note = f"built without the layer cache, which could not be read: {error.message}"
+            self._warn(build.request, note)
+        again = dataclasses.replace(build, notes=(*build.notes, note))
+        return self._solve_once(again, output=output, imports=False, exports=cache)
+
+    def _solve_once(
+        self, build: _Build, *, output: str, imports: bool, exports: bool
+    ) -> BuildOutcome:
+        request = build.request
+        metadata = request.work / "buildx-metadata.json"
+        metadata.unlink(missing_ok=True)
+        command = build_command(
+            request,
+            build.linked,
+            output=output,
+            metadata=metadata,
+            builder=build.builder,
+            import_cache=imports,
+            export_cache=exports,
+        )
+        log = BuildLog(
+            image=request.image,
+            dockerfile_name=request.dockerfile_name,
+            on_event=self.on_event,
+            masker=self.masker,
+        )
+        done = self.run(
+            Command(
+                argv=(str(build.engine.docker), *command.arguments),
+                env={**build.docker.env, **METADATA_ENV, **command.secret_env},
+                cwd=request.work,
+                timeout_s=request.timeout.total_seconds(),
+            ),
+            on_stderr_line=log.feed,
+        )
+        if done.exit_code != 0:
+            raise self._failed(request, done, log, imports=imports)
+        return BuildOutcome(
+            builder=self.name,
+            builder_version=build.engine.buildx_version,
+            duration_s=done.duration_s,
+            steps_total=log.steps_total,
+            steps_cached=log.steps_cached,
+            warnings=tuple(log.warnings),
+            notes=(*build.notes, *log.cache_problems),
+            materials=merge_materials(log.materials, read_materials(metadata)),
+        )
+
+    def _failed(
+        self, request: BuildRequest, done: Completed, log: BuildLog, *, imports: bool
+    ) -> CiRegistryError:
+        if done.timed_out:
+            return ToolError(
+                f"building {request.image} took longer than {request.timeout}",
+                hint="raise build.timeout, or look for the step that hangs",
+            )
+        text = log.error or "\n".join(log.plain) or f"buildx ended with {done.exit_code}"
+        failure = Failure(
+            tool=self.name,
+            image=request.image,
+            dockerfile_name=request.dockerfile_name,
+            text=text,
+            line=log.source_line,
+            output=log.failed_output,
+        )
+        error = build_failure(failure)
+        read = imports and not request.no_cache and request.cache.imports
+        if read and not isinstance(error, BuildError) and _is_about_cache(text, request):
+            return _CacheUnreadableError(error.message)
+        return error
+
+
+class _NoPrivateBuilderError(ToolError):
+    """The BuildKit container could not be made; another way may still work."""
+
+
+class _CacheUnreadableError(ToolError):
+    """The build failed because the cache that it had found could not be read."""
+
+
+def _no_engine(engine: Engine) -> CiRegistryError:
+    if engine.docker is None:
+        return ToolError(
+            "buildx cannot be used: the program docker is not on PATH",
+            hint="install the Docker CLI with buildx, or choose another builder",
+        )
+    failure = Failure(tool="buildx", image="", dockerfile_name="", text=engine.problem)
+    error = build_failure(failure)
+    if isinstance(error, ToolError | SetupError) and "engine" in error.message:
+        return error
+    return ToolError(f"buildx cannot be used: {engine.problem}", hint="install or repair buildx")
+
+
+def _is_about_cache(text: str, request: BuildRequest) -> bool:
+    names = {parse_reference(ref).name for ref in request.cache.imports}
+    paths = {"/".join(("", "v2", name.partition("/")[2], "")) for name in names}
+    return "cache" in text.lower() or any(part in text for part in names | paths)
+
+
+def _emulation_note(engine: Engine, request: BuildRequest) -> tuple[str, ...]:
+    foreign = [
+        str(p) for p in request.platforms if engine.platforms and not _native(engine, str(p))
+    ]
+    if not foreign:
+        return ()
+    return (
+        f"{', '.join(foreign)} cannot be executed here: RUN needs emulation or another machine",
+    )
+
+
+def _native(engine: Engine, platform: str) -> bool:
+    return any(known == platform or known.startswith(f"{platform}/") for known in engine.platforms)
+
+
+def _buildkitd_config(plain_http: tuple[str, ...]) -> str:
+    """Return the BuildKit configuration that allows these hosts without TLS."""
+    return "".join(f"[registry.{json.dumps(host)}]\n  http = true\n" for host in plain_http)

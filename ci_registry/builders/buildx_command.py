@@ -1,0 +1,129 @@
+"""Composes the `docker buildx build` command line of one request."""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ci_registry.builders.context_link import LinkedContext
+from ci_registry.builders.interface import BuildRequest
+from ci_registry.oci.reference import parse_reference
+
+SECRET_VARIABLE = "CIREG_SECRET_{}"  # noqa: S105 - a name, no password
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildCommand:
+    """Arguments after `docker`, and the variables that carry secret values beside them."""
+
+    arguments: tuple[str, ...]
+    secret_env: Mapping[str, str]
+
+
+def oci_output(layout: Path) -> str:
+    """Return the `--output` value that writes an OCI layout directory with reproducible layers."""
+    return fields(
+        "type=oci", f"dest={layout}", "tar=false", "oci-mediatypes=true", "rewrite-timestamp=true"
+    )
+
+
+def engine_output(name: str) -> str:
+    """Return the `--output` value that loads the image into the engine's own store."""
+    return fields("type=docker", f"name={name}")
+
+
+def fields(*parts: str) -> str:
+    """Join `key=value` parts as buildx splits them: one line of CSV."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="").writerow(parts)
+    return buffer.getvalue()
+
+
+def build_command(
+    request: BuildRequest,
+    linked: LinkedContext,
+    *,
+    output: str,
+    metadata: Path,
+    builder: str = "",
+    import_cache: bool = True,
+    export_cache: bool = True,
+) -> BuildCommand:
+    """Return the command; everything that decides the result is said explicitly.
+
+    Args:
+        request: what to build.
+        linked: the paths to name instead of the request's.
+        output: see `oci_output` and `engine_output`.
+        metadata: file that buildx writes its metadata to.
+        builder: name of the buildx builder; empty for the user's current one.
+        import_cache: whether cache may be read.
+        export_cache: whether cache may be written.
+    """
+    secrets, secret_env = _secrets(request)
+    arguments = (
+        ("buildx", "build", "--progress", "rawjson", "--provenance=false", "--sbom=false")
+        + (("--builder", builder) if builder else ())
+        + ("--platform", ",".join(str(platform) for platform in request.platforms))
+        + ("--output", output, "--metadata-file", str(metadata), "--file", str(linked.dockerfile))
+        + (("--target", request.target) if request.target else ())
+        + (("--no-cache",) if request.no_cache else ())
+        + (("--pull",) if request.pull else ())
+        + _network(request.network)
+        + _pairs("--build-arg", _build_args(request))
+        + _pairs("--label", request.labels)
+        + secrets
+        + (_cache_from(request) if import_cache and not request.no_cache else ())
+        + (_cache_to(request) if export_cache and request.cache.export else ())
+        + (str(linked.context),)
+    )
+    return BuildCommand(arguments=arguments, secret_env=secret_env)
+
+
+def _build_args(request: BuildRequest) -> dict[str, str]:
+    """Return the build arguments; BuildKit takes the time for layers and config from one of them."""
+    return {"SOURCE_DATE_EPOCH": str(request.source_date_epoch)} | dict(request.build_args)
+
+
+def _pairs(option: str, values: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(part for name in sorted(values) for part in (option, f"{name}={values[name]}"))
+
+
+def _network(network: str) -> tuple[str, ...]:
+    """Return the options for RUN's network; the host's needs an entitlement."""
+    if network == "default":
+        return ()
+    return ("--network", network, *(("--allow", "network.host") if network == "host" else ()))
+
+
+def _secrets(request: BuildRequest) -> tuple[tuple[str, ...], dict[str, str]]:
+    options: list[str] = []
+    env: dict[str, str] = {}
+    for number, secret in enumerate(request.secrets):
+        if secret.value is not None:
+            name = SECRET_VARIABLE.format(number)
+            env[name] = secret.value.reveal()
+            options += ["--secret", fields(f"id={secret.id}", f"env={name}")]
+        else:
+            options += ["--secret", fields(f"id={secret.id}", f"src={secret.file}")]
+    return tuple(options), env
+
+
+def _registry_fields(reference: str, request: BuildRequest) -> tuple[str, ...]:
+    plain = parse_reference(reference).registry in request.plain_http
+    insecure = ("registry.insecure=true",) if plain else ()
+    return ("type=registry", f"ref={reference}", *insecure)
+
+
+def _cache_from(request: BuildRequest) -> tuple[str, ...]:
+    options = (fields(*_registry_fields(ref, request)) for ref in request.cache.imports)
+    return tuple(part for option in options for part in ("--cache-from", option))
+
+
+def _cache_to(request: BuildRequest) -> tuple[str, ...]:
+    """Return the export option; the media types are explicit because old daemons default otherwise."""
+    cache = request.cache
+    options = ("image-manifest=true", "oci-mediatypes=true", "ignore-error=true")
+    where = _registry_fields(cache.export, request)
+    return ("--cache-to", fields(*where, f"mode={cache.export_mode}", *options))

@@ -1,0 +1,88 @@
+"""Checks that a layout holds exactly the platforms that were asked for."""
+
+from pathlib import Path
+
+from ci_registry.errors import BuildError, IntegrityError, StorageError, ToolError
+from ci_registry.files import remove_tree
+from ci_registry.oci.manifest import Descriptor, Index, Manifest
+from ci_registry.oci.platform import Platform, normalise_platform
+from ci_registry.registry.content import bounded
+from ci_registry.registry.layout import Layout
+from ci_registry.strict import MAX_JSON_BYTES, as_object, as_text, parse_json
+
+
+def config_platform(layout: Layout, image: Manifest) -> Platform:
+    """Return the platform that an image's config names.
+
+    Raises:
+        IntegrityError: the config is absent from the layout, too large or not an image config.
+    """
+    what = f"config {image.config.digest.short}"
+    chunks = layout.open(image.config.digest)
+    body = b"".join(bounded(chunks, MAX_JSON_BYTES, what=what))
+    return parse_config_platform(body, what=what)
+
+
+def parse_config_platform(body: bytes, *, what: str) -> Platform:
+    """Return the platform in the bytes of an image config.
+
+    Raises:
+        IntegrityError: they are no image config.
+    """
+    config = as_object(parse_json(body, what=what), what=what)
+    os, architecture, variant = (
+        as_text(config.get(key) or "", what=f"{what}.{key}")
+        for key in ("os", "architecture", "variant")
+    )
+    return normalise_platform(os, architecture, variant)
+
+
+def check_layout(path: Path, platforms: tuple[Platform, ...], *, tool: str) -> None:
+    """Compare the platforms in a layout, index and configs alike, with those requested.
+
+    The empty `ingest` folder that BuildKit leaves behind is removed first.
+
+    Raises:
+        BuildError: another set of platforms came out than was asked for.
+        ToolError: the builder wrote no usable layout, or something beside the images.
+    """
+    remove_tree(path / "ingest") if (path / "ingest").is_dir() else None
+    try:
+        layout = Layout(path)
+        images = _images(layout, layout.root(), tool)
+        found = [_platform(layout, image, tool) for image in images]
+    except (IntegrityError, StorageError) as error:
+        raise ToolError(f"{tool} wrote an unusable OCI layout: {error.message}") from error
+    if sorted(found) != sorted(set(platforms)):
+        raise BuildError(
+            f"asked for {_names(platforms)}, but {tool} built {_names(tuple(found))}",
+            hint="check the --platform of each FROM and the platforms of the base images",
+        )
+
+
+def _names(platforms: tuple[Platform, ...]) -> str:
+    return ", ".join(str(platform) or "no platform" for platform in sorted(platforms)) or "nothing"
+
+
+def _images(layout: Layout, root: Descriptor, tool: str) -> tuple[Descriptor, ...]:
+    manifest = layout.fetch(root.digest)
+    if isinstance(manifest, Manifest):
+        return (root,)
+    extra = [entry for entry in manifest.manifests if entry.is_attestation]
+    if extra:
+        raise ToolError(f"{tool} added an attestation that was not asked for: {extra[0].digest}")
+    return manifest.manifests
+
+
+def _platform(layout: Layout, entry: Descriptor, tool: str) -> Platform:
+    """Return the platform of one image; what the index says must agree with the config."""
+    image = layout.fetch(entry.digest)
+    if isinstance(image, Index):
+        raise ToolError(f"{tool} wrote an index inside an index: {entry.digest}")
+    platform = config_platform(layout, image)
+    if entry.platform is not None and entry.platform != platform:
+        raise BuildError(
+            f"{tool} lists {entry.digest.short} as {entry.platform}, but its config says {platform}",
+            hint="check the --platform of each FROM and the platforms of the base images",
+        )
+    return platform
