@@ -1,0 +1,65 @@
+"""GitLab CI: its variables as a `CiContext`, and the defaults that only GitLab has."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from ci_registry.ci.context import CiContext, EventKind, Provider
+from ci_registry.secret import Secret
+
+_SOURCES = {
+    "merge_request_event": EventKind.CHANGE_REQUEST,
+    "external_pull_request_event": EventKind.CHANGE_REQUEST,
+    "schedule": EventKind.SCHEDULE,
+    "web": EventKind.MANUAL,
+    "api": EventKind.MANUAL,
+    "trigger": EventKind.MANUAL,
+}
+
+
+def gitlab_context(env: Mapping[str, str], committed_at: datetime | None) -> CiContext:
+    """Read the event from GitLab's predefined variables."""
+    event = _SOURCES.get(env.get("CI_PIPELINE_SOURCE", ""), EventKind.PUSH)
+    is_change = event is EventKind.CHANGE_REQUEST
+    tag = "" if is_change else env.get("CI_COMMIT_TAG", "")
+    if tag and event is EventKind.PUSH:
+        event = EventKind.TAG
+    source = env.get("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", "")
+    return CiContext(
+        provider=Provider.GITLAB,
+        event=event,
+        commit=env.get("CI_COMMIT_SHA", ""),
+        committed_at=committed_at or _time(env.get("CI_COMMIT_TIMESTAMP", "")),
+        branch=env.get("CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", "")
+        if is_change
+        else env.get("CI_COMMIT_BRANCH", "")
+        if not tag
+        else "",
+        tag=tag,
+        default_branch=env.get("CI_DEFAULT_BRANCH", ""),
+        base_branch=env.get("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "")
+        or env.get("CI_EXTERNAL_PULL_REQUEST_TARGET_BRANCH_NAME", ""),
+        change=env.get("CI_MERGE_REQUEST_IID", ""),
+        is_fork=is_change and bool(source) and source != env.get("CI_PROJECT_ID", ""),
+        is_protected=env.get("CI_COMMIT_REF_PROTECTED") == "true" and not is_change,
+        run_url=env.get("CI_JOB_URL", "") or env.get("CI_PIPELINE_URL", ""),
+        repository_url=env.get("CI_PROJECT_URL", ""),
+    )
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+
+
+def gitlab_image(env: Mapping[str, str]) -> str:
+    """Return the image that GitLab's own registry has for this project: `$CI_REGISTRY_IMAGE`."""
+    return env.get("CI_REGISTRY_IMAGE", "").lower()
+
+
+def gitlab_credentials(env: Mapping[str, str]) -> tuple[str, str, Secret] | None:
+    """Return (host, user, password) of GitLab's registry for this job, when the CI gives them."""
+    host = env.get("CI_REGISTRY", "")
+    user, password = env.get("CI_REGISTRY_USER", ""), env.get("CI_REGISTRY_PASSWORD", "")
+    return (host.lower(), user, Secret(password)) if host and user and password else None
