@@ -1,0 +1,1 @@
+"""Advisory databases: read, written and matched against packages."""

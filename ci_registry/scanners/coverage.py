@@ -1,0 +1,325 @@
+"""Reconciles what an image holds with what a scanner and its database could see; pure."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from ci_registry.advisories.ecosystems import (
+    OS_KINDS,
+    distribution_ecosystem,
+    matchable,
+    normal_name,
+    os_kind_of,
+)
+from ci_registry.advisories.releases import is_end_of_life
+from ci_registry.findings import (
+    AdvisoryDatabase,
+    Coverage,
+    CoverageGap,
+    Distribution,
+    Finding,
+    FindingKind,
+    Gap,
+    Inventory,
+    Package,
+)
+
+MAX_PURLS = 50
+CLOCK_SKEW = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenPackage:
+    """One package in a scanner's own list."""
+
+    ecosystem: str
+    """purl type."""
+    name: str
+    version: str
+    purl: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenImage:
+    """Which image a scanner's report says that it is about."""
+
+    config_digest: str
+    platform: str
+    """`os/architecture`; a variant may be missing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseFacts:
+    """What the advisories of one scan can be relied on for."""
+
+    database: AdvisoryDatabase
+    present: bool = True
+    covered: frozenset[str] = frozenset()
+    """purl types that there is data for, in the release of this image's distribution."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """purl type → why it is not covered, one sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Everything that coverage is computed from."""
+
+    inventory: Inventory
+    facts: DatabaseFacts
+    findings: tuple[Finding, ...]
+    now: datetime
+    max_db_age: timedelta
+    seen_packages: tuple[SeenPackage, ...] | None = None
+    """None: the scanner matched our own inventory and can have seen nothing else."""
+    seen_image: SeenImage | None = None
+    """None: likewise."""
+    unparsed: tuple[str, ...] = ()
+    """What the scanner said about versions that it could not compare, one line each."""
+    end_of_life: bool | None = None
+    """What the scanner says about the distribution release; None when it says nothing."""
+
+
+def coverage_of(evidence: Evidence, *, skipped_count: int) -> Coverage:
+    """Return the coverage record of a scan with every gap named."""
+    inventory = evidence.inventory
+    return Coverage(
+        platform=inventory.platform,
+        manifest_digest=inventory.manifest_digest,
+        config_digest=inventory.config_digest,
+        distribution=_distribution(evidence),
+        package_counts=inventory.counts(),
+        gaps=gaps_for(evidence),
+        databases=(evidence.facts.database,) if evidence.facts.present else (),
+        skipped_count=skipped_count,
+    )
+
+
+def gaps_for(evidence: Evidence) -> tuple[CoverageGap, ...]:
+    """Return every way in which the scan did not cover the image; empty means that it did."""
+    return (
+        *_image_gaps(evidence),
+        *_package_gaps(evidence),
+        *_distribution_gaps(evidence),
+        *_database_gaps(evidence),
+        *_data_gaps(evidence),
+        *_unread_gaps(evidence.inventory),
+        *_undecided_gaps(evidence),
+        *_difference_gaps(evidence),
+    )
+
+
+def _distribution(evidence: Evidence) -> Distribution | None:
+    """Return the distribution with what is known about its end of life; "ended" wins."""
+    distribution = evidence.inventory.distribution
+    if distribution is None:
+        return None
+    told = (
+        distribution.end_of_life,
+        evidence.end_of_life,
+        is_end_of_life(distribution, evidence.now),
+    )
+    ended = True if True in told else False if False in told else None
+    return replace(distribution, end_of_life=ended)
+
+
+def _image_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
+    seen, inventory = evidence.seen_image, evidence.inventory
+    if seen is None:
+        return
+    if seen.config_digest != inventory.config_digest:
+        yield CoverageGap(
+            gap=Gap.WRONG_IMAGE,
+            detail=f"the scanner's report is about config {seen.config_digest or '(none)'}, "
+            f"not about {inventory.config_digest}",
+        )
+    ours = inventory.platform.split("/")[:2]
+    if seen.platform.split("/")[:2] != ours:
+        yield CoverageGap(
+            gap=Gap.WRONG_IMAGE,
+            detail=f"the scanner's report is about platform {seen.platform or '(none)'}, "
+            f"not about {inventory.platform}",
+        )
+
+
+def _package_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
+    """No packages at all, or a distribution without its package database."""
+    inventory = evidence.inventory
+    kind = os_kind_of(inventory.distribution)
+    if not inventory.packages:
+        yield CoverageGap(
+            gap=Gap.NO_PACKAGES,
+            detail=f"no packages were found in {inventory.files_count} files: nothing was scanned",
+        )
+    elif kind and not any(package.ecosystem == kind for package in inventory.packages):
+        yield CoverageGap(
+            gap=Gap.NO_PACKAGES,
+            detail=f"{_name(inventory.distribution)} without any {kind} package: "
+            "its package database is missing, the system files were not scanned",
+            ecosystem=kind,
+        )
+
+
+def _name(distribution: Distribution | None) -> str:
+    if distribution is None:
+        return "no distribution"
+    return f"{distribution.id} {distribution.version or '(no release)'}"
+
+
+def _distribution_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
+    inventory = evidence.inventory
+    distribution = _distribution(evidence)
+    system = [p for p in inventory.packages if p.ecosystem in OS_KINDS]
+    if distribution is None:
+        if inventory.packages:
+            what = f"the {len(system)} packages" if system else "the system files"
+            yield CoverageGap(
+                gap=Gap.UNKNOWN_DISTRIBUTION,
+                detail=f"the image has no os-release: nobody knows which distribution {what} are from",
+                ecosystem=system[0].ecosystem if system else "",
+                packages=_purls(system),
+            )
+        return
+    if distribution.end_of_life:
+        yield CoverageGap(
+            gap=Gap.END_OF_LIFE,
+            detail=f"support of {_name(distribution)} has ended: "
+            "new vulnerabilities in it are not recorded any more",
+            ecosystem=os_kind_of(distribution),
+        )
+    foreign = [p for p in system if p.ecosystem != os_kind_of(distribution)]
+    if not distribution_ecosystem(distribution) or foreign:
+        shown = system if not distribution_ecosystem(distribution) else foreign
+        yield CoverageGap(
+            gap=Gap.UNKNOWN_DISTRIBUTION,
+            detail=f"no advisories are known for {_name(distribution)}: its {len(shown)} packages "
+            "were not matched",
+            ecosystem=shown[0].ecosystem if shown else "",
+            packages=_purls(shown),
+        )
+
+
+def _database_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
+    """Age and presence of the advisories; of no interest when there was nothing to look up."""
+    packages = matchable(evidence.inventory)
+    facts = evidence.facts
+    name = facts.database.name
+    if packages and not facts.present:
+        place = facts.database.location
+        yield CoverageGap(
+            gap=Gap.DATABASE_ABSENT, detail=f"there is no advisory database {name} at {place}"
+        )
+    elif any(package.ecosystem in facts.covered for package in packages):
+        yield from _age_gaps(facts.database, evidence)
+
+
+def _age_gaps(database: AdvisoryDatabase, evidence: Evidence) -> Iterable[CoverageGap]:
+    built_at = database.built_at
+    if built_at is None:
+        yield CoverageGap(
+            gap=Gap.DATABASE_UNDATED, detail=f"nobody knows when {database.name} was made"
+        )
+    elif built_at > evidence.now + CLOCK_SKEW:
+        yield CoverageGap(
+            gap=Gap.DATABASE_UNDATED,
+            detail=f"{database.name} claims to be made in the future, at {built_at.isoformat()}",
+        )
+    elif evidence.now - built_at > evidence.max_db_age:
+        hours = int((evidence.now - built_at).total_seconds() // 3600)
+        allowed = evidence.max_db_age.total_seconds() / 3600
+        yield CoverageGap(
+            gap=Gap.DATABASE_STALE,
+            detail=f"{database.name} is {hours} hours old, more than the {allowed:g} allowed",
+        )
+
+
+def _data_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
+    """Name each purl type that is in the image and not in the database."""
+    facts = evidence.facts
+    if not facts.present:
+        return
+    packages = matchable(evidence.inventory)
+    for kind in sorted({package.ecosystem for package in packages} - facts.covered):
+        mine = [package for package in packages if package.ecosystem == kind]
+        reason = facts.reasons.get(kind) or f"{facts.database.name} has no data for it"
+        yield CoverageGap(
+            gap=Gap.NO_DATA,
+            detail=f"{len(mine)} {kind} packages were not matched: {reason}",
+            ecosystem=kind,
+            packages=_purls(mine),
+        )
+
+
+def _unread_gaps(inventory: Inventory) -> Iterable[CoverageGap]:
+    for unread in inventory.unread:
+        yield CoverageGap(
+            gap=Gap.UNREAD_DATABASE,
+            detail=f"{unread.path} could not be read: {unread.reason}",
+            ecosystem=unread.kind,
+        )
+
+
+def _undecided_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
+    undecided = [f for f in evidence.findings if f.kind is FindingKind.UNDECIDED]
+    for kind in sorted({finding.package.ecosystem for finding in undecided}):
+        mine = [finding for finding in undecided if finding.package.ecosystem == kind]
+        yield CoverageGap(
+            gap=Gap.UNDECIDED,
+            detail=f"{len(mine)} advisories could not be decided, for example {mine[0].id} for "
+            f"{mine[0].package.name}: {mine[0].detail}",
+            ecosystem=kind,
+            packages=_purls([finding.package for finding in mine]),
+        )
+    if evidence.unparsed:
+        yield CoverageGap(
+            gap=Gap.UNDECIDED,
+            detail=f"the scanner could not compare {len(evidence.unparsed)} versions: "
+            f"{evidence.unparsed[0][:300]}",
+        )
+
+
+_Identity = tuple[str, str, str]
+
+
+def _identity(ecosystem: str, name: str, version: str) -> _Identity:
+    """Return what the two lists are compared by: a zero epoch and Python's spellings don't matter."""
+    if ecosystem == "pypi":
+        name = normal_name("PyPI", name)
+    if ecosystem in OS_KINDS:
+        version = version.removeprefix("0:")
+    return ecosystem, name, version
+
+
+def _difference_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
+    """Compare the scanner's list with ours; packages that an OS package owns need not be in it."""
+    if evidence.seen_packages is None:
+        return
+    seen = {_identity(p.ecosystem, p.name, p.version): p for p in evidence.seen_packages}
+    packages = evidence.inventory.packages
+    known = {_identity(p.ecosystem, p.name, p.version) for p in packages}
+    unseen = [
+        package
+        for package in matchable(evidence.inventory)
+        if _identity(package.ecosystem, package.name, package.version) not in seen
+    ]
+    for kind, count in sorted(Counter(package.ecosystem for package in unseen).items()):
+        mine = [package for package in unseen if package.ecosystem == kind]
+        yield CoverageGap(
+            gap=Gap.UNSCANNED_PACKAGES,
+            detail=f"{count} {kind} packages of the image are not in the scanner's list",
+            ecosystem=kind,
+            packages=_purls(mine),
+        )
+    extra = [package for identity, package in seen.items() if identity not in known]
+    for kind, count in sorted(Counter(package.ecosystem for package in extra).items()):
+        named = [p.purl or f"{p.name}@{p.version}" for p in extra if p.ecosystem == kind]
+        yield CoverageGap(
+            gap=Gap.UNINVENTORIED_PACKAGES,
+            detail=f"the scanner lists {count} {kind} packages that our inventory does not have",
+            ecosystem=kind,
+            packages=tuple(sorted(named)[:MAX_PURLS]),
+        )
+
+
+def _purls(packages: Iterable[Package]) -> tuple[str, ...]:
+    return tuple(sorted({package.purl for package in packages})[:MAX_PURLS])
