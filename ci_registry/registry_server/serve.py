@@ -68,10 +68,15 @@ class _BodyPipe:
             self._ahead.cancel()
 
     async def _next(self) -> tuple[bytes, bool]:
-        pieces, size = [], 0
+        pieces: list[bytes] = []
+        size = 0
         while size < PIECE_BYTES:
             message = await self._receive()
             if message["type"] == "http.disconnect":
+                if (
+                    pieces
+                ):  # an upload can go on from here; the next call says that the client is gone
+                    break
                 raise BodyInterruptedError
             piece = message.get("body", b"")
             pieces.append(piece)
