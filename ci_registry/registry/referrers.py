@@ -1,8 +1,26 @@
 """What refers to a manifest: the referrers API, the fallback tag, and both merged (distribution-spec 1.1)."""
 
-from ci_registry.errors import IntegrityError
+import json
+from collections.abc import Callable
+
+from ci_registry.errors import IntegrityError, NotFoundError, RegistryError
+from ci_registry.oci import media_types
 from ci_registry.oci.digest import Digest
-from ci_registry.oci.manifest import Descriptor, Index, Manifest
+from ci_registry.oci.manifest import (
+    MAX_MANIFEST_BYTES,
+    Descriptor,
+    Index,
+    Manifest,
+    parse_descriptor,
+)
+from ci_registry.registry.auth import access_to
+from ci_registry.registry.failures import failure
+from ci_registry.registry.interface import Manifests
+from ci_registry.registry.session import Session
+from ci_registry.strict import as_list, as_object, parse_json
+
+MAX_REFERRERS = 1000
+MAX_PAGES = 100
 
 
 def fallback_tag(subject: Digest) -> str:
@@ -40,6 +58,8 @@ def merged(*lists: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
     for descriptors in lists:
         for descriptor in descriptors:
             found.setdefault(descriptor.digest, descriptor)
+    if len(found) > MAX_REFERRERS:
+        raise IntegrityError(f"more than {MAX_REFERRERS} referrers of one manifest")
     return tuple(found.values())
 
 
@@ -47,3 +67,114 @@ def check_subject(manifest: Manifest | Index, subject: Descriptor) -> None:
     """Refuse to attach a manifest that does not refer to `subject`."""
     if manifest.subject is None or manifest.subject.digest != subject.digest:
         raise IntegrityError(f"manifest {manifest.digest.short} does not refer to {subject.digest}")
+
+
+def listed_referrers(session: Session, repository: str, subject: Digest) -> tuple[Descriptor, ...]:
+    """Return what the referrers API lists, all pages; nothing where the registry has no such API.
+
+    Raises:
+        RegistryError: any answer but success, 404 (no API: the fallback tag has it all), and 405 or 501,
+            with which some registries say the same; those are reported.
+    """
+    name = f"{session.host}/{repository}"
+    url = session.url(f"{repository}/referrers/{subject}")
+    pages: list[tuple[Descriptor, ...]] = []
+    for _ in range(MAX_PAGES):
+        response = session.send(
+            "GET", url, access_to(repository, "pull"), headers={"Accept": media_types.OCI_INDEX}
+        )
+        if response.status == 404 and not pages:
+            return ()
+        if response.status in (405, 501) and not pages:
+            session.warn(
+                f"{name}: no referrers API (HTTP {response.status}), using the fallback tag"
+            )
+            return ()
+        if not response.ok:
+            raise failure(
+                response, doing=f"list the referrers of {name}@{subject}", host=session.host
+            )
+        pages.append(_parsed_page(response.body, f"referrers of {name}@{subject.short}"))
+        url = session.page_after(response)
+        if not url:
+            return merged(*pages)
+    raise RegistryError(f"{name} lists the referrers of {subject} without an end")
+
+
+def _parsed_page(body: bytes, what: str) -> tuple[Descriptor, ...]:
+    document = as_object(parse_json(body, what=what, max_bytes=MAX_MANIFEST_BYTES), what=what)
+    if "manifests" not in document:
+        raise IntegrityError(f"{what}: the answer is no image index")
+    entries = as_list(document["manifests"] or [], what=what)
+    return tuple(parse_descriptor(entry, what=what) for entry in entries)
+
+
+def fallback_referrers(repository: Manifests, subject: Digest) -> tuple[Descriptor, ...]:
+    """Return what the index at the fallback tag lists; nothing when there is no such tag.
+
+    Raises:
+        IntegrityError: the tag points at something else than an index.
+    """
+    index = _fallback_index(repository, subject)
+    return index.manifests if index is not None else ()
+
+
+def _fallback_index(repository: Manifests, subject: Digest) -> Index | None:
+    tag = fallback_tag(subject)
+    try:
+        index = repository.fetch(tag)
+    except NotFoundError:
+        return None
+    if not isinstance(index, Index):
+        raise IntegrityError(f"tag {tag} should hold the referrers of {subject}, but is an image")
+    return index
+
+
+def add_to_fallback(
+    repository: Manifests, subject: Digest, referrer: Descriptor, wait: Callable[[str], bool]
+) -> None:
+    """Add a referrer to the index at the fallback tag, read it back, and try again when it got lost.
+
+    Others may write the same tag at the same moment, and no registry that needs the tag honours
+    `If-Match`: reading back makes a loss unlikely, not impossible.
+
+    Args:
+        repository: where the subject is.
+        subject: what the referrer refers to.
+        referrer: with artifact type and annotations, as the API would list it.
+        wait: pauses before another attempt; false when there is to be none.
+
+    Raises:
+        RegistryError: other writers kept overwriting the entry.
+    """
+    tag = fallback_tag(subject)
+    while True:
+        index = _fallback_index(repository, subject)
+        if index is not None and any(e.digest == referrer.digest for e in index.manifests):
+            return
+        body = _with_referrer(index, referrer)
+        if len(body) > MAX_MANIFEST_BYTES:
+            raise RegistryError(f"tag {tag} holds too many referrers: {len(body)} bytes of index")
+        repository.push(tag, body, media_types.OCI_INDEX)
+        kept = fallback_referrers(repository, subject)
+        if any(entry.digest == referrer.digest for entry in kept):
+            return
+        if not wait(f"another writer of tag {tag} removed our entry"):
+            raise RegistryError(
+                f"other writers of tag {tag} keep removing our entry",
+                hint="sign one image at a time on registries without the referrers API",
+            )
+
+
+def _with_referrer(index: Index | None, referrer: Descriptor) -> bytes:
+    """Return the bytes of the index with one more entry; what was in it stays as it was."""
+    document: dict[str, object] = {
+        "schemaVersion": 2,
+        "mediaType": media_types.OCI_INDEX,
+        "manifests": [],
+    }
+    if index is not None:
+        document = as_object(parse_json(index.body, what="fallback index"), what="fallback index")
+    entries = as_list(document.get("manifests") or [], what="fallback index")
+    document["manifests"] = [*entries, referrer.to_json()]
+    return json.dumps(document, separators=(",", ":")).encode()

@@ -1,0 +1,293 @@
+"""A repository in a remote registry, over the OCI distribution API 1.1."""
+
+import threading
+import urllib.parse
+from collections.abc import Iterator
+
+from ci_registry.errors import CiRegistryError, IntegrityError, NotFoundError, RegistryError
+from ci_registry.events import EventSink, ignore_events
+from ci_registry.network.client import HttpClient
+from ci_registry.network.message import Response
+from ci_registry.oci import media_types
+from ci_registry.oci.digest import Digest, digest_of, is_digest
+from ci_registry.oci.manifest import (
+    MAX_MANIFEST_BYTES,
+    Descriptor,
+    Index,
+    Manifest,
+    parse_manifest,
+)
+from ci_registry.oci.reference import Reference, is_tag, parse_reference
+from ci_registry.registry.auth import access_to
+from ci_registry.registry.content import verified_manifest
+from ci_registry.registry.credentials import CredentialChain, CredentialSource
+from ci_registry.registry.downloads import download
+from ci_registry.registry.failures import failure, tag_refusal
+from ci_registry.registry.interface import BlobSource, PushedBlob, PushedManifest
+from ci_registry.registry.referrers import (
+    add_to_fallback,
+    check_subject,
+    fallback_referrers,
+    listed_referrers,
+    merged,
+    referrer_descriptor,
+)
+from ci_registry.registry.session import Session
+from ci_registry.registry.uploads import Uploader
+from ci_registry.strict import as_list, as_object, as_text, parse_json
+
+TAGS_PER_PAGE = 1000
+MAX_PAGES = 1000
+_UNNAMED_TYPES = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
+_SMALLEST_PAGE = 50
+"""A list without `Link` that is shorter than any registry's page is complete."""
+
+
+class RemoteRegistry:
+    """Makes repositories; those of one registry share login, tokens and connections."""
+
+    def __init__(
+        self,
+        client: HttpClient,
+        *,
+        credentials: CredentialSource | None = None,
+        on_event: EventSink = ignore_events,
+    ) -> None:
+        self._client = client
+        self._credentials = credentials or CredentialChain()
+        self._on_event = on_event
+        self._lock = threading.Lock()
+        self._sessions: dict[str, Session] = {}
+        self._repositories: dict[str, RemoteRepository] = {}
+
+    def repository(self, reference: Reference | str) -> "RemoteRepository":
+        """Return the repository of a reference; its tag and digest do not matter.
+
+        Raises:
+            UsageError: the text is no reference.
+        """
+        found = parse_reference(reference) if isinstance(reference, str) else reference
+        with self._lock:
+            if found.name not in self._repositories:
+                session = self._sessions.get(found.registry)
+                if session is None:
+                    session = self._sessions[found.registry] = Session(
+                        self._client,
+                        found.registry,
+                        credentials=self._credentials,
+                        on_event=self._on_event,
+                    )
+                self._repositories[found.name] = RemoteRepository(session, found.repository)
+            return self._repositories[found.name]
+
+
+class RemoteRepository:
+    """One repository of a remote registry; implements `interface.Repository`."""
+
+    def __init__(self, session: Session, repository: str) -> None:
+        self._session = session
+        self._repository = repository
+        self._uploader = Uploader(session, repository)
+        self._read = access_to(repository, "pull")
+        self._write = access_to(repository, "pull", "push")
+        self._fallback_lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """`registry/repository`."""
+        return f"{self._session.host}/{self._repository}"
+
+    def _shown(self, reference: str) -> str:
+        return f"{self.name}{'@' if is_digest(reference) else ':'}{reference}"
+
+    def _manifest_url(self, reference: str) -> str:
+        if not is_digest(reference) and not is_tag(reference):
+            raise IntegrityError(f"neither a tag nor a digest: {reference[:140]!r}")
+        return self._session.url(f"{self._repository}/manifests/{reference}")
+
+    def _failure(self, response: Response, doing: str, *, writing: bool = False) -> CiRegistryError:
+        return failure(response, doing=doing, host=self._session.host, writing=writing)
+
+    # --- manifests
+
+    def resolve(self, reference: str) -> Descriptor | None:
+        """Return what a tag or digest points at, None when it is absent; HEAD, GET only if that says too little."""
+        response = self._session.send(
+            "HEAD",
+            self._manifest_url(reference),
+            self._read,
+            headers={"Accept": media_types.ACCEPT},
+        )
+        if response.status == 404:
+            return None
+        if not response.ok and response.status not in (405, 501):
+            raise self._failure(response, f"look up {self._shown(reference)}")
+        digest = response.headers.get("Docker-Content-Digest")
+        media_type = response.headers.get("Content-Type").partition(";")[0].strip()
+        length = response.headers.get("Content-Length")
+        complete = response.ok and is_digest(digest) and length.isdigit() and int(length) > 0
+        if not complete or media_type in _UNNAMED_TYPES:
+            return self._resolve_by_get(reference)
+        if is_digest(reference) and digest != reference:
+            digest = self.fetch(reference).digest
+        return Descriptor(media_type=media_type, digest=Digest(digest), size=int(length))
+
+    def _resolve_by_get(self, reference: str) -> Descriptor | None:
+        try:
+            return self.fetch(reference).descriptor
+        except NotFoundError:
+            return None
+
+    def fetch(self, reference: str) -> Manifest | Index:
+        """Return the manifest at a tag or digest; the bytes must have the digest asked for, or announced.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        response = self._session.send(
+            "GET",
+            self._manifest_url(reference),
+            self._read,
+            headers={"Accept": media_types.ACCEPT},
+        )
+        if not response.ok:
+            raise self._failure(response, f"read {self._shown(reference)}")
+        if len(response.body) > MAX_MANIFEST_BYTES:
+            raise IntegrityError(f"{self._shown(reference)}: too large for a manifest")
+        announced = response.headers.get("Docker-Content-Digest")
+        expected = reference if is_digest(reference) else announced
+        media_type = response.headers.get("Content-Type").partition(";")[0].strip()
+        return verified_manifest(
+            response.body,
+            media_type="" if media_type in _UNNAMED_TYPES else media_type,
+            expected=Digest(expected) if is_digest(expected) else None,
+            what=self._shown(reference),
+        )
+
+    def push(self, reference: str, body: bytes, media_type: str) -> PushedManifest:
+        """Put manifest bytes under a tag or digest; the registry must answer with their digest.
+
+        Raises:
+            AccessError: no push right, or the tag exists and is immutable.
+        """
+        manifest = parse_manifest(body, media_type)
+        algorithm = Digest(reference).algorithm if is_digest(reference) else "sha256"
+        digest = digest_of(body, algorithm)
+        if is_digest(reference) and digest != reference:
+            raise IntegrityError(f"the manifest has digest {digest}, not {reference}")
+        response = self._session.send(
+            "PUT",
+            self._manifest_url(reference),
+            self._write,
+            headers={"Content-Type": manifest.media_type},
+            body=lambda: iter((body,)),
+            size_bytes=len(body),
+        )
+        if not response.ok:
+            raise self._push_failure(response, reference)
+        self._check_stored(response, body)
+        subject = response.headers.get("OCI-Subject")
+        kept = manifest.subject is not None and subject == manifest.subject.digest
+        return PushedManifest(digest=digest, subject=Digest(subject) if kept else None)
+
+    def _push_failure(self, response: Response, reference: str) -> CiRegistryError:
+        if not is_digest(reference):
+            refusal = tag_refusal(response, tag=reference, name=self.name)
+            if refusal is not None:
+                return refusal
+        return self._failure(response, f"push {self._shown(reference)}", writing=True)
+
+    def _check_stored(self, response: Response, body: bytes) -> None:
+        """Compare the digest in the answer; the specification lets a registry leave it out."""
+        said = response.headers.get("Docker-Content-Digest")
+        if said and not (is_digest(said) and digest_of(body, Digest(said).algorithm) == said):
+            raise IntegrityError(
+                f"{self.name} stored another manifest than was sent: "
+                f"{said[:140]!r} instead of {digest_of(body)}"
+            )
+
+    def delete(self, digest: Digest) -> None:
+        """Delete a manifest by digest, with every tag on it; a missing one is fine."""
+        url = self._manifest_url(Digest(digest))
+        response = self._session.send("DELETE", url, access_to(self._repository, "delete"))
+        if not response.ok and response.status not in (404, 410):
+            raise self._failure(response, f"delete {self._shown(digest)}", writing=True)
+
+    # --- blobs
+
+    def size_of(self, digest: Digest) -> int | None:
+        """Return the size of a blob, None when it is absent."""
+        return self._uploader.size_of(digest, self._read)
+
+    def open(self, digest: Digest) -> Iterator[bytes]:
+        """Yield the raw bytes; raises `IntegrityError` at the end when they have another digest."""
+        return download(self._session, self._repository, digest, self._read)
+
+    def push_blob(
+        self, descriptor: Descriptor, source: BlobSource, *, mount_from: tuple[str, ...] = ()
+    ) -> PushedBlob:
+        """Make sure the blob is there: skip when present, else mount, else one monolithic PUT.
+
+        `mount_from` holds repositories as their `name` gives them; those on other registries are skipped.
+        """
+        return self._uploader.push(descriptor, source, mount_from)
+
+    def check_push_right(self) -> None:
+        """Open an upload and give it up again.
+
+        Raises:
+            AccessError: we may not push here.
+            NotFoundError: the repository must be created first.
+        """
+        self._uploader.cancel(self._uploader.begin())
+
+    # --- referrers and tags
+
+    def referrers(self, subject: Digest) -> tuple[Descriptor, ...]:
+        """Return every referrer, from the API and the fallback tag, merged by digest, all pages."""
+        listed = listed_referrers(self._session, self._repository, Digest(subject))
+        return merged(listed, fallback_referrers(self, Digest(subject)))
+
+    def attach(self, subject: Descriptor, body: bytes, media_type: str) -> Digest:
+        """Put a manifest that has `subject`, by digest; maintain the fallback index where needed."""
+        manifest = parse_manifest(body, media_type)
+        check_subject(manifest, subject)
+        pushed = self.push(manifest.digest, body, media_type)
+        if pushed.subject is None:
+            retrier = self._session.client.retrier(f"list of referrers of {subject.digest}")
+            with self._fallback_lock:
+                add_to_fallback(self, subject.digest, referrer_descriptor(manifest), retrier.wait)
+        return pushed.digest
+
+    def tags(self) -> tuple[str, ...]:
+        """Return all tags, sorted; empty when the repository does not exist."""
+        first = self._session.url(f"{self._repository}/tags/list?n={TAGS_PER_PAGE}")
+        url, linked = first, False
+        tags: set[str] = set()
+        for _ in range(MAX_PAGES):
+            response = self._session.send("GET", url, self._read)
+            if response.status == 404:
+                return tuple(sorted(tags))
+            if not response.ok:
+                raise self._failure(response, f"list the tags of {self.name}")
+            page = self._parsed_tags(response)
+            new = [tag for tag in page if tag not in tags]
+            tags.update(page)
+            url = self._session.page_after(response)
+            linked = linked or bool(url)
+            if not url and not linked and new and len(page) >= _SMALLEST_PAGE:
+                url = f"{first}&last={urllib.parse.quote(page[-1])}"  # a registry that pages without Link
+            if not url:
+                return tuple(sorted(tags))
+        raise RegistryError(f"{self.name} lists tags without an end")
+
+    def _parsed_tags(self, response: Response) -> list[str]:
+        what = f"tag list of {self.name}"
+        document = as_object(
+            parse_json(response.body, what=what, max_bytes=len(response.body)), what=what
+        )
+        tags = [as_text(tag, what=what) for tag in as_list(document.get("tags") or [], what=what)]
+        wrong = next((tag for tag in tags if not is_tag(tag)), None)
+        if wrong is not None:
+            raise IntegrityError(f"{what} holds what is no tag: {wrong[:140]!r}")
+        return tags

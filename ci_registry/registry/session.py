@@ -1,0 +1,148 @@
+"""Requests to one registry with authorization: what the remote repository is made of."""
+
+import contextlib
+import dataclasses
+import threading
+import urllib.parse
+from collections.abc import Iterator, Mapping
+
+from ci_registry.errors import RegistryError
+from ci_registry.events import EventSink, Level, Log
+from ci_registry.network.client import HttpClient
+from ci_registry.network.message import (
+    Body,
+    Headers,
+    Origin,
+    Request,
+    Response,
+    StreamedResponse,
+    may_be_plain,
+    origin_of,
+)
+from ci_registry.oci.reference import DEFAULT_REGISTRY
+from ci_registry.registry.auth import Access, Authorizer
+from ci_registry.registry.credentials import CredentialSource
+
+DOCKER_HUB_HOST = "registry-1.docker.io"
+_MOST_WARNINGS = 100
+
+
+def origin_of_registry(host: str, plain_http: tuple[str, ...]) -> Origin:
+    """Return who serves the registry that users call `host`; plain HTTP only for loopback and named hosts."""
+    netloc = DOCKER_HUB_HOST if host == DEFAULT_REGISTRY else host
+    plain = origin_of(f"http://{netloc}")
+    return plain if may_be_plain(plain, plain_http) else origin_of(f"https://{netloc}")
+
+
+class Session:
+    """One registry: where it is, who we are there, and what it warned of."""
+
+    def __init__(
+        self, client: HttpClient, host: str, *, credentials: CredentialSource, on_event: EventSink
+    ) -> None:
+        self.client = client
+        self.host = host
+        self.origin = origin_of_registry(host, client.settings.plain_http)
+        self._on_event = on_event
+        self._authorizer = Authorizer(
+            client, host=host, origin=self.origin, credentials=credentials
+        )
+        self._warned: set[str] = set()
+        self._lock = threading.Lock()
+
+    def url(self, path: str) -> str:
+        """Return the URL of a path of the API."""
+        return f"{self.origin}/v2/{path}"
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        access: Access,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        size_bytes: int = 0,
+        retry: bool = True,
+    ) -> Response:
+        """Send a request; one 401 is answered with a new token, and what comes then is returned.
+
+        Raises:
+            AccessError: the token service refused us.
+            RegistryError: the token service failed.
+            NetworkError: as `HttpClient.request`.
+        """
+        request = self._authorized(
+            Request(
+                method=method, url=url, headers=headers or {}, body=body, size_bytes=size_bytes
+            ),
+            access,
+        )
+        response = self.client.request(request, retry=retry)
+        if again := self._answered(response.status, response, request, access):
+            response = self.client.request(again, retry=retry)
+        self._show_warnings(response.headers)
+        return response
+
+    @contextlib.contextmanager
+    def stream(
+        self, url: str, access: Access, *, headers: Mapping[str, str] | None = None
+    ) -> Iterator[StreamedResponse]:
+        """GET a body piece by piece; authorization as in `send`."""
+        request = self._authorized(Request(method="GET", url=url, headers=headers or {}), access)
+        with self.client.stream(request) as response:
+            again = self._answered(response.status, response, request, access)
+            if again is None:
+                yield response
+                return
+        with self.client.stream(again) as response:
+            yield response
+
+    def page_after(self, response: Response) -> str:
+        """Return the URL of the next page from `Link`, empty at the end.
+
+        Raises:
+            RegistryError: the link leads to another host.
+        """
+        for field in response.headers.all("Link"):
+            target, _, parameters = field.partition(";")
+            if 'rel="next"' not in parameters.replace(" ", "") and "rel=next" not in parameters:
+                continue
+            url = urllib.parse.urljoin(response.url, target.strip().strip("<>"))
+            if origin_of(url) != self.origin:
+                raise RegistryError(
+                    f"{self.host} continues a list on another host, which is refused"
+                )
+            return url
+        return ""
+
+    def _authorized(self, request: Request, access: Access) -> Request:
+        if origin_of(request.url) != self.origin:
+            return request  # an upload location elsewhere: our token is none of its business
+        return dataclasses.replace(request, authorization=self._authorizer.current(access))
+
+    def _answered(
+        self, status: int, response: Response | StreamedResponse, request: Request, access: Access
+    ) -> Request | None:
+        """Return the request to send after a challenge, None when there is nothing new to say."""
+        asked_us = response.same_origin and origin_of(request.url) == self.origin
+        if status != 401 or not asked_us:
+            return None
+        value = self._authorizer.answer(response.headers, access, request.authorization)
+        return dataclasses.replace(request, authorization=value) if value is not None else None
+
+    def _show_warnings(self, headers: Headers) -> None:
+        """Show each `Warning: 299` once (distribution-spec, Warnings)."""
+        for field in headers.all("Warning"):
+            if field.startswith("299 "):
+                text = "".join(c for c in field[4:] if c.isprintable())[:300]
+                self.warn(f"{self.host} says: {text}")
+
+    def warn(self, message: str) -> None:
+        """Send a warning, each text once, at most a hundred of them."""
+        with self._lock:
+            new = message not in self._warned and len(self._warned) < _MOST_WARNINGS
+            if new:
+                self._warned.add(message)
+        if new:
+            self._on_event(Log(message=message, level=Level.WARNING))

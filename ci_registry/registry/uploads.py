@@ -1,0 +1,176 @@
+"""Uploads one blob: skip, mount, or POST and one monolithic PUT (distribution-spec 1.1, Pushing blobs)."""
+
+import contextlib
+import urllib.parse
+from collections.abc import Iterator
+
+from ci_registry.errors import (
+    AccessError,
+    CiRegistryError,
+    IntegrityError,
+    NetworkError,
+    RegistryError,
+)
+from ci_registry.network.message import Response
+from ci_registry.network.retry import is_retried
+from ci_registry.oci.digest import Digest
+from ci_registry.oci.manifest import Descriptor
+from ci_registry.registry.auth import Access, access_to
+from ci_registry.registry.content import opened, verified
+from ci_registry.registry.failures import error_of, failure
+from ci_registry.registry.interface import BlobOutcome, BlobSource, PushedBlob
+from ci_registry.registry.session import Session
+
+_LOST_UPLOADS = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
+_MOST_MOUNTS = 4
+
+
+class Uploader:
+    """Uploads blobs to one repository."""
+
+    def __init__(self, session: Session, repository: str) -> None:
+        self._session = session
+        self._repository = repository
+        self._name = f"{session.host}/{repository}"
+        self._write = access_to(repository, "pull", "push")
+
+    def size_of(self, digest: Digest, access: Access) -> int | None:
+        """Return the size of a blob, None when it is absent."""
+        url = self._session.url(f"{self._repository}/blobs/{Digest(digest)}")
+        response = self._session.send("HEAD", url, access)
+        if response.status == 404:
+            return None
+        if not response.ok:
+            raise self._failure(response, f"look for blob {digest} in {self._name}", writing=False)
+        length = response.headers.get("Content-Length")
+        if not (length.isascii() and length.isdigit()):
+            raise RegistryError(f"{self._name} does not say how large blob {digest} is")
+        return int(length)
+
+    def push(
+        self, descriptor: Descriptor, source: BlobSource, mount_from: tuple[str, ...]
+    ) -> PushedBlob:
+        """Make sure that a blob is there; a lost upload is begun again, within the client's retries."""
+        digest = descriptor.digest
+        if self._is_present(descriptor):
+            return PushedBlob(digest=digest, outcome=BlobOutcome.PRESENT)
+        location = self._mount(digest, mount_from)
+        if location is None:
+            return PushedBlob(digest=digest, outcome=BlobOutcome.MOUNTED)
+        retrier = self._session.client.retrier(f"upload of {digest} to {self._name}")
+        while True:
+            trouble, response = self._attempt(location or self.begin(), descriptor, source)
+            if trouble is None:
+                return PushedBlob(
+                    digest=digest, outcome=BlobOutcome.UPLOADED, bytes_sent=descriptor.size
+                )
+            headers = response.headers if response is not None else None
+            if not retrier.wait(_reason(trouble), headers):
+                raise trouble
+            location = ""
+            if self._is_present(descriptor):  # it had arrived, only the answer was lost
+                return PushedBlob(
+                    digest=digest, outcome=BlobOutcome.UPLOADED, bytes_sent=descriptor.size
+                )
+
+    def begin(self) -> str:
+        """Open an upload and return its location."""
+        response = self._session.send(
+            "POST", self._session.url(f"{self._repository}/blobs/uploads/"), self._write
+        )
+        return self._location(response)
+
+    def cancel(self, location: str) -> None:
+        """Give an upload up, as far as the registry lets us: it forgets uploads by itself too."""
+        with contextlib.suppress(RegistryError, AccessError, NetworkError):
+            self._session.send("DELETE", location, self._write, retry=False)
+
+    def _is_present(self, descriptor: Descriptor) -> bool:
+        size_bytes = self.size_of(descriptor.digest, self._write)
+        if size_bytes not in (None, descriptor.size):
+            raise IntegrityError(
+                f"{self._name} has blob {descriptor.digest} with {size_bytes} bytes, expected {descriptor.size}"
+            )
+        return size_bytes is not None
+
+    def _mount(self, digest: Digest, mount_from: tuple[str, ...]) -> str | None:
+        """Try to mount; returns None when that worked, else an upload location, or nothing yet (empty)."""
+        location = ""
+        prefix = f"{self._session.host}/"
+        sources = [name.removeprefix(prefix) for name in mount_from if name.startswith(prefix)]
+        for source in [s for s in dict.fromkeys(sources) if s != self._repository][:_MOST_MOUNTS]:
+            if location:
+                self.cancel(location)
+            response = self._try_mount(digest, source)
+            if response is not None and response.status == 201:
+                return None
+            location = self._location(response) if response is not None else ""
+        return location
+
+    def _try_mount(self, digest: Digest, source: str) -> Response | None:
+        """POST a mount; None when the registry refuses mounts or us reading the source, in whatever way."""
+        query = f"mount={urllib.parse.quote(digest)}&from={urllib.parse.quote(source, safe='')}"
+        url = self._session.url(f"{self._repository}/blobs/uploads/?{query}")
+        try:
+            response = self._session.send("POST", url, self._write | access_to(source, "pull"))
+        except AccessError:
+            return None  # the token service will not let us read the source
+        if 400 <= response.status < 500 and response.status != 429:
+            return None
+        return response
+
+    def _location(self, response: Response) -> str:
+        """Return the upload location as an absolute URL, its query untouched."""
+        if response.status != 202:
+            raise self._failure(response, f"upload to {self._name}")
+        location = response.headers.get("Location")
+        if not location:
+            raise RegistryError(f"{self._name} opened an upload but does not say where")
+        return urllib.parse.urljoin(response.url, location)
+
+    def _attempt(
+        self, location: str, descriptor: Descriptor, source: BlobSource
+    ) -> tuple[CiRegistryError | None, Response | None]:
+        """PUT the blob once; returns what went wrong if another upload may cure it, else raises."""
+        digest = descriptor.digest
+        what = f"blob {digest}"
+
+        def body() -> Iterator[bytes]:
+            with opened(source) as chunks:
+                yield from verified(chunks, digest, what=what, size_bytes=descriptor.size)
+
+        separator = "&" if "?" in location else "?"
+        try:
+            response = self._session.send(
+                "PUT",
+                f"{location}{separator}digest={digest}",  # as text: the location's query is not ours
+                self._write,
+                headers={"Content-Type": "application/octet-stream"},
+                body=body,
+                size_bytes=descriptor.size,
+                retry=False,
+            )
+        except NetworkError as error:
+            if not self._session.client.is_transient(error):
+                raise
+            return error, None
+        if response.status in (200, 201, 204):
+            self._check_digest(response, digest)
+            return None, response
+        trouble = self._failure(response, f"upload {what} to {self._name}")
+        if is_retried(response.status) or error_of(response).code in _LOST_UPLOADS:
+            return trouble, response
+        raise trouble
+
+    def _check_digest(self, response: Response, digest: Digest) -> None:
+        said = response.headers.get("Docker-Content-Digest")
+        if said.startswith(f"{digest.algorithm}:") and said != digest:
+            raise IntegrityError(f"{self._name} stored {said} instead of blob {digest}")
+
+    def _failure(self, response: Response, doing: str, *, writing: bool = True) -> CiRegistryError:
+        return failure(response, doing=doing, host=self._session.host, writing=writing)
+
+
+def _reason(trouble: CiRegistryError) -> str:
+    status = trouble.status if isinstance(trouble, RegistryError) else 0
+    return f"HTTP {status}" if status else trouble.headline
