@@ -31,6 +31,11 @@ func ask(q question) (a answer, err error) {
 	if err != nil {
 		return a, err
 	}
+	for _, pattern := range a.Patterns { // a malformed one is reported only when it is tried: try each
+		if _, err = patternmatcher.MatchesOrParentMatches("x", []string{strings.TrimPrefix(pattern, "!")}); err != nil {
+			return a, err
+		}
+	}
 	for _, path := range q.Paths {
 		var info patternmatcher.MatchInfo
 		var excluded bool
