@@ -12,6 +12,7 @@ from ci_registry.registry_server.call import (
     parse_digest,
     pieces,
 )
+from ci_registry.registry_server.lookup import blob_size, bring_blob
 from ci_registry.registry_server.message import (
     BodyInterruptedError,
     Headers,
@@ -26,7 +27,7 @@ _BUSY_S = 10.0
 def get_blob(call: Call) -> Response:
     """Answer GET and HEAD of a blob, whole or one range of it (RFC 9110, 14.2)."""
     digest = call.digest
-    size = call.store.catalog.blob_size(call.name, digest)
+    size = blob_size(call, call.name, digest)
     if size is None:
         raise RefusalError(404, "BLOB_UNKNOWN", f"{call.name} has no blob {digest}")
     headers: Headers = (
@@ -37,7 +38,12 @@ def get_blob(call: Call) -> Response:
     )
     if call.request.header("if-none-match") == f'"{digest}"':
         return Response(status=304, headers=headers)
+    if call.request.method == "HEAD":
+        length = (("Content-Length", str(size)),)
+        return Response(status=200, headers=headers + length)
     wanted = _range(call.request.header("range"), size)
+    if not bring_blob(call, call.name, digest):
+        raise RefusalError(404, "BLOB_UNKNOWN", f"{call.name} has no blob {digest}")
     if wanted is None:
         return Response(status=200, headers=headers, body=call.store.part(digest, 0, size))
     first, end = wanted
@@ -74,7 +80,8 @@ def start_upload(call: Call) -> Response:
     if mount and source and call.options.mount:
         digest = parse_digest(mount)
         check_name(source)
-        if call.may_pull(source) and call.store.mount_blob(call.name, digest, source):
+        is_there = call.may_pull(source) and bring_blob(call, source, digest)
+        if is_there and call.store.mount_blob(call.name, digest, source):
             return _created(call, digest)
     whole = call.request.parameter("digest")
     if whole is None:

@@ -1,6 +1,7 @@
 """Listings in pages: tags, referrers, repositories."""
 
 from ci_registry.oci import media_types
+from ci_registry.registry_server import lookup
 from ci_registry.registry_server.call import Call
 from ci_registry.registry_server.catalog import StoredManifest
 from ci_registry.registry_server.message import Headers, RefusalError, Response, json_response
@@ -12,7 +13,7 @@ _MAX_REFERRERS_BYTES = 2 * 1024 * 1024
 def list_tags(call: Call) -> Response:
     """Answer a page of tags, in byte order."""
     last, limit = call.page()
-    tags = call.store.catalog.tags(call.name, after=last, limit=limit + 1)
+    tags = lookup.tags(call, after=last, limit=limit + 1)
     if not tags and not call.store.catalog.has_repository(call.name):
         raise RefusalError(404, "NAME_UNKNOWN", f"no repository {call.name}")
     page = tags[:limit]
@@ -34,7 +35,7 @@ def list_referrers(call: Call) -> Response:
     digest = call.digest
     if not call.options.referrers_api:
         raise RefusalError(404, "UNSUPPORTED", "this registry has no referrers API")
-    found = call.store.catalog.referrers(call.name, digest)
+    found = lookup.referrers(call, digest)
     wanted = call.request.parameter("artifactType")
     headers: Headers = ()
     link: dict[str, str] = {}

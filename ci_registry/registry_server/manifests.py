@@ -2,11 +2,12 @@
 
 from ci_registry.errors import IntegrityError
 from ci_registry.oci import media_types
-from ci_registry.oci.digest import Digest, digest_of, is_digest
+from ci_registry.oci.digest import Digest, digest_of
 from ci_registry.oci.manifest import MAX_MANIFEST_BYTES, Index, Manifest, parse_manifest
 from ci_registry.oci.reference import is_tag
 from ci_registry.registry_server.call import Call, parse_digest, read_small
 from ci_registry.registry_server.catalog import StoredManifest
+from ci_registry.registry_server.lookup import describe, find_manifest, upstream_has
 from ci_registry.registry_server.message import Headers, RefusalError, Response
 
 _MAX_TAG_PARAMETERS = 100
@@ -29,14 +30,9 @@ def get_manifest(call: Call) -> Response:
 
 
 def _find(call: Call) -> StoredManifest:
-    catalog = call.store.catalog
-    if is_digest(call.item):
-        digest: Digest | None = Digest(call.item)
-    else:
-        digest = catalog.tag(call.name, call.item)
-    stored = catalog.manifest(call.name, digest) if digest else None
+    stored = find_manifest(call, call.name, call.item)
     if stored is None:
-        known = catalog.has_repository(call.name)
+        known = call.store.catalog.has_repository(call.name)
         code = "MANIFEST_UNKNOWN" if known else "NAME_UNKNOWN"
         raise RefusalError(404, code, f"{call.name} has no manifest {call.item[:140]}")
     return stored
@@ -57,9 +53,10 @@ def put_manifest(call: Call) -> Response:
         parsed = parse_manifest(body, call.request.header("content-type"))
     except IntegrityError as error:
         raise RefusalError(400, "MANIFEST_INVALID", str(error)) from error
-    stored = _stored(parsed, digest)
+    stored = describe(parsed, digest)
+    elsewhere = upstream_has(call, *_needs(parsed))  # asked before the lock: it takes a network
     with call.store.exclusive():
-        _check_contents(call, parsed)
+        _check_contents(call, parsed, elsewhere)
         _check_tags(call, tags, digest)
         if call.store.catalog.content_size(digest) is None:
             call.check_space(len(body))
@@ -99,38 +96,23 @@ def _digest_of(call: Call, body: bytes) -> Digest:
     return wanted
 
 
-def _stored(parsed: Manifest | Index, digest: Digest) -> StoredManifest:
-    artifact_type = parsed.artifact_type
-    if not artifact_type and isinstance(parsed, Manifest):
-        artifact_type = parsed.config.media_type
-    return StoredManifest(
-        digest=digest,
-        media_type=parsed.media_type,
-        size=len(parsed.body),
-        subject=parsed.subject.digest if parsed.subject else "",
-        artifact_type=artifact_type,
-        annotations=parsed.annotations,
-    )
+def _needs(parsed: Manifest | Index) -> tuple[list[Digest], list[Digest]]:
+    """Return the blobs and the manifests that must be there; foreign layers and subjects need not."""
+    if isinstance(parsed, Index):
+        return [], [child.digest for child in parsed.manifests]
+    blobs = [b.digest for b in parsed.blobs if b.media_type not in media_types.FOREIGN_LAYERS]
+    return blobs, []
 
 
-def _check_contents(call: Call, parsed: Manifest | Index) -> None:
-    """Refuse a manifest whose blobs or children are not in the repository; its subject may be absent."""
+def _check_contents(call: Call, parsed: Manifest | Index, elsewhere: set[Digest]) -> None:
+    """Refuse a manifest whose blobs or children are not in the repository."""
     if call.options.sparse:
         return
     catalog = call.store.catalog
-    if isinstance(parsed, Index):
-        missing = [
-            child.digest
-            for child in parsed.manifests
-            if catalog.manifest(call.name, child.digest) is None
-        ]
-    else:
-        missing = [
-            blob.digest
-            for blob in parsed.blobs
-            if blob.media_type not in media_types.FOREIGN_LAYERS
-            and catalog.blob_size(call.name, blob.digest) is None
-        ]
+    blobs, children = _needs(parsed)
+    missing = [d for d in blobs if catalog.blob_size(call.name, d) is None]
+    missing += [d for d in children if catalog.manifest(call.name, d) is None]
+    missing = [digest for digest in missing if digest not in elsewhere]
     if missing:
         names = ", ".join(missing[:5])
         raise RefusalError(400, "MANIFEST_BLOB_UNKNOWN", f"{call.name} lacks {names}")

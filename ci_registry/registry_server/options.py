@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from ci_registry.registry.interface import Repository
 from ci_registry.registry_server.message import Headers, Request
 
 
@@ -131,6 +132,9 @@ class Options:
     token_auth: TokenAuth | None = None
     clock: Callable[[], float] = time.time
     """Seconds since 1970, for the expiry of tokens."""
+    upstream: Callable[[str], Repository | None] | None = None
+    """Gives the real repository behind a name: what is not here is read there; writes stay here.
+    Deleting hides nothing that is upstream."""
     sparse: bool = False
     """Accept manifests whose blobs or children are not there."""
     read_only: bool = False

@@ -1,5 +1,6 @@
 """The registry over real sockets: streaming, faults on the wire, start and stop."""
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -58,28 +59,62 @@ def registry() -> Iterator[RunningRegistry]:
         yield running
 
 
-def test_a_large_blob_streams_through_a_folder_in_little_memory(tmp_path: Path) -> None:
-    """The server runs in a process of its own so that its memory can be looked at."""
-    program = (
-        "import sys, resource, threading\n"
-        "from pathlib import Path\n"
-        "from ci_registry.registry_server.serve import EmbeddedRegistry\n"
-        "from ci_registry.registry_server.store import FolderStore\n"
-        "with EmbeddedRegistry(FolderStore(Path(sys.argv[1]))) as r:\n"
-        "    print(r.host, flush=True)\n"
-        "    sys.stdin.readline()\n"
-        "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, flush=True)\n"
-    )
+_SERVER = (
+    "import sys, resource\n"
+    "from pathlib import Path\n"
+    "from ci_registry.registry_server.serve import EmbeddedRegistry\n"
+    "from ci_registry.registry_server.store import FolderStore\n"
+    "with EmbeddedRegistry(FolderStore(Path(sys.argv[1]))) as r:\n"
+    "    print(r.host, flush=True)\n"
+    "    sys.stdin.readline()\n"
+    "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, flush=True)\n"
+)
+
+
+@contextlib.contextmanager
+def _server_process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     process = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)],
+        [sys.executable, "-c", _SERVER, str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    try:
-        assert process.stdout
-        assert process.stdin
-        host = process.stdout.readline().strip()
+    with process:
+        try:
+            assert process.stdout
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+def test_what_was_acknowledged_is_there_after_kill_9(tmp_path: Path) -> None:
+    acknowledged: list[bytes] = []
+    with _server_process(tmp_path) as (process, host):
+
+        def push() -> None:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                for number in range(100_000):
+                    data = f"{threading.get_ident()} {number}".encode() * 2000
+                    _push(host, data)
+                    acknowledged.append(data)
+
+        threads = [threading.Thread(target=push) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        while len(acknowledged) < 40:
+            time.sleep(0.01)
+        process.kill()
+        for thread in threads:
+            thread.join()
+    store = FolderStore(tmp_path)
+    with running_registry(store=store) as registry:
+        for data in acknowledged:
+            assert _ask(registry.host, "GET", f"/v2/a/blobs/{digest_of(data)}")[1] == data
+    store.close()
+
+
+def test_a_large_blob_streams_through_a_folder_in_little_memory(tmp_path: Path) -> None:
+    with _server_process(tmp_path) as (process, host):
         piece, count = os.urandom(1 << 20), 128
         digest = hashlib.sha256(piece * count).hexdigest()
         connection = http.client.HTTPConnection(host)
@@ -102,9 +137,6 @@ def test_a_large_blob_streams_through_a_folder_in_little_memory(tmp_path: Path) 
         connection.close()
         peak_kib = int(process.communicate("stop\n", timeout=30)[0])
         assert peak_kib < 100 * 1024
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_a_chunked_body_is_taken(registry: RunningRegistry) -> None:

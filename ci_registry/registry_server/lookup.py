@@ -1,0 +1,129 @@
+"""Finds things in the store and, for a dry run, behind it in the real registry, which is only read."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+from ci_registry.errors import CiRegistryError, NotFoundError
+from ci_registry.oci.digest import Digest, digest_of, is_digest
+from ci_registry.oci.manifest import Descriptor, Index, Manifest
+from ci_registry.registry.interface import Repository
+from ci_registry.registry_server.call import Call
+from ci_registry.registry_server.catalog import StoredManifest
+from ci_registry.registry_server.message import RefusalError
+
+
+def describe(parsed: Manifest | Index, digest: Digest) -> StoredManifest:
+    """Return what the catalog keeps of a manifest."""
+    artifact_type = parsed.artifact_type
+    if not artifact_type and isinstance(parsed, Manifest):
+        artifact_type = parsed.config.media_type
+    return StoredManifest(
+        digest=digest,
+        media_type=parsed.media_type,
+        size=len(parsed.body),
+        subject=parsed.subject.digest if parsed.subject else "",
+        artifact_type=artifact_type,
+        annotations=parsed.annotations,
+    )
+
+
+@contextlib.contextmanager
+def _upstream(call: Call, name: str) -> Iterator[Repository | None]:
+    """Give the repository behind this one; its failures become 502, never "absent"."""
+    if call.options.upstream is None:
+        yield None
+        return
+    try:
+        yield call.options.upstream(name)
+    except CiRegistryError as error:
+        raise RefusalError(502, "UPSTREAM_FAILED", error.headline) from error
+
+
+def find_manifest(call: Call, name: str, reference: str) -> StoredManifest | None:
+    """Return the manifest at a tag or digest; one from upstream is stored, its tag is not."""
+    catalog = call.store.catalog
+    digest = Digest(reference) if is_digest(reference) else catalog.tag(name, reference)
+    if digest is not None and (found := catalog.manifest(name, digest)) is not None:
+        return found
+    with _upstream(call, name) as repository:
+        if repository is None:
+            return None
+        try:
+            parsed = repository.fetch(digest or reference)
+        except NotFoundError:
+            return None
+        stored = describe(parsed, digest or digest_of(parsed.body))
+        call.store.put_manifest(name, stored, parsed.body, ())
+        return stored
+
+
+def blob_size(call: Call, name: str, digest: Digest) -> int | None:
+    """Return the size of a blob here or upstream; no bytes travel."""
+    size = call.store.catalog.blob_size(name, digest)
+    if size is not None:
+        return size
+    with _upstream(call, name) as repository:
+        return repository.size_of(digest) if repository is not None else None
+
+
+def bring_blob(call: Call, name: str, digest: Digest) -> bool:
+    """Make sure that the bytes of a blob are in the store; False when nobody has them."""
+    if call.store.catalog.blob_size(name, digest) is not None:
+        return True
+    with _upstream(call, name) as repository:
+        if repository is None or repository.size_of(digest) is None:
+            return False
+        upload = call.store.begin_upload(name)
+        try:
+            for piece in repository.open(digest):
+                upload.append(piece)
+            call.store.finish_upload(upload, digest)
+        finally:
+            call.store.cancel_upload(upload)
+    return True
+
+
+def upstream_has(call: Call, blobs: Iterable[Digest], manifests: Iterable[Digest]) -> set[Digest]:
+    """Return which of these the real repository has and the store has not."""
+    if call.options.upstream is None:
+        return set()
+    catalog = call.store.catalog
+    found: set[Digest] = set()
+    for digest in blobs:
+        if catalog.blob_size(call.name, digest) is None:
+            found |= {digest} if blob_size(call, call.name, digest) is not None else set()
+    for digest in manifests:
+        if catalog.manifest(call.name, digest) is None:
+            found |= {digest} if find_manifest(call, call.name, digest) is not None else set()
+    return found
+
+
+def tags(call: Call, *, after: str, limit: int) -> tuple[str, ...]:
+    """Return at most `limit` tags behind `after`, in byte order, from here and upstream."""
+    found = call.store.catalog.tags(call.name, after=after, limit=limit)
+    with _upstream(call, call.name) as repository:
+        if repository is None:
+            return found
+        more = {tag for tag in repository.tags() if tag > after}
+    return tuple(sorted(more.union(found))[:limit])
+
+
+def referrers(call: Call, subject: Digest) -> tuple[StoredManifest, ...]:
+    """Return what refers to a digest, from here and upstream, sorted by digest."""
+    found = {m.digest: m for m in call.store.catalog.referrers(call.name, subject)}
+    with _upstream(call, call.name) as repository:
+        if repository is not None:
+            for entry in repository.referrers(subject):
+                found.setdefault(entry.digest, _listed(entry, subject))
+    return tuple(found[digest] for digest in sorted(found))
+
+
+def _listed(entry: Descriptor, subject: Digest) -> StoredManifest:
+    return StoredManifest(
+        digest=entry.digest,
+        media_type=entry.media_type,
+        size=entry.size,
+        subject=subject,
+        artifact_type=entry.artifact_type,
+        annotations=dict(entry.annotations),
+    )

@@ -1,0 +1,117 @@
+"""A dry run's registry: reads go through to the real one, writes stay here."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ci_registry.errors import NetworkError
+from ci_registry.oci import media_types
+from ci_registry.oci.digest import Digest, digest_of
+from ci_registry.oci.manifest import Descriptor, Index, Manifest
+from ci_registry.registry.interface import Repository
+from ci_registry.registry.layout import Layout
+from tests.support.asking import Asked, content_of
+from tests.support.images import ImageSpec, MadeImage, make_layout
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> MadeImage:
+    return make_layout(tmp_path / "real", ImageSpec(layers=[{"a": "b"}]))
+
+
+@pytest.fixture
+def through(ask: Asked, image: MadeImage) -> Asked:
+    """`app` is a repository upstream; there is no other."""
+    real = Layout(image.layout)
+    real.push(
+        "v1",
+        (image.layout / "blobs" / "sha256" / image.digest.hex).read_bytes(),
+        media_types.OCI_MANIFEST,
+    )
+    ask.set(upstream=lambda name: real if name == "app" else None)
+    return ask
+
+
+def _manifest(image: MadeImage) -> Manifest | Index:
+    return Layout(image.layout).fetch(image.digest)
+
+
+def test_what_is_upstream_is_read_through(through: Asked, image: MadeImage) -> None:
+    answer = through("GET", "/v2/app/manifests/v1")
+    assert (answer.status, answer.header("docker-content-digest")) == (200, image.digest)
+    manifest = _manifest(image)
+    assert content_of(answer) == manifest.body
+    assert isinstance(manifest, Manifest)
+    for blob in manifest.blobs:
+        head = through("HEAD", f"/v2/app/blobs/{blob.digest}")
+        assert (head.status, head.header("content-length")) == (200, str(blob.size))
+        got = content_of(through("GET", f"/v2/app/blobs/{blob.digest}"))
+        assert digest_of(got) == blob.digest
+    tags = json.loads(content_of(through("GET", "/v2/app/tags/list")))["tags"]
+    assert "v1" in tags
+
+
+def test_head_of_a_blob_upstream_moves_no_bytes(through: Asked, image: MadeImage) -> None:
+    through("HEAD", f"/v2/app/blobs/{image.configs[0]}")
+    assert through.store.catalog.used_bytes == 0
+
+
+def test_what_is_nowhere_is_404(through: Asked) -> None:
+    for target in ("manifests/none", f"manifests/{digest_of(b'x')}", f"blobs/{digest_of(b'x')}"):
+        assert through("GET", f"/v2/app/{target}").status == 404
+        assert through("GET", f"/v2/other/{target}").status == 404
+
+
+def test_writes_stay_here_and_win(through: Asked, image: MadeImage) -> None:
+    before = {p: p.read_bytes() for p in image.layout.rglob("*") if p.is_file()}
+    manifest = _manifest(image)
+    body = json.dumps(json.loads(manifest.body) | {"annotations": {"dry": "run"}}).encode()
+    assert through.put("app", "v1", body).status == 201  # its blobs are upstream
+    assert through.put("app", "v2", body).status == 201
+    assert content_of(through("GET", "/v2/app/manifests/v1")) == body
+    tags = json.loads(content_of(through("GET", "/v2/app/tags/list")))["tags"]
+    assert {"v1", "v2"} <= set(tags)
+    assert {p: p.read_bytes() for p in image.layout.rglob("*") if p.is_file()} == before
+
+
+def test_a_blob_is_mounted_from_a_repository_upstream(through: Asked, image: MadeImage) -> None:
+    digest = image.configs[0]
+    answer = through("POST", f"/v2/mine/blobs/uploads/?mount={digest}&from=app")
+    assert answer.status == 201
+    assert digest_of(content_of(through("GET", f"/v2/mine/blobs/{digest}"))) == digest
+
+
+def test_referrers_of_both_sides_are_listed(through: Asked, image: MadeImage) -> None:
+    real = Layout(image.layout)
+    subject = _manifest(image).descriptor
+
+    def refer(note: str) -> bytes:
+        empty = {"mediaType": media_types.OCI_EMPTY, "digest": digest_of(b"{}"), "size": 2}
+        members = {
+            "schemaVersion": 2,
+            "mediaType": media_types.OCI_MANIFEST,
+            "config": empty,
+            "layers": [],
+            "subject": subject.to_json(),
+            "annotations": {"note": note},
+        }
+        return json.dumps(members).encode()
+
+    config = Descriptor(media_type=media_types.OCI_EMPTY, digest=digest_of(b"{}"), size=2)
+    real.push_blob(config, lambda: iter([b"{}"]))
+    real.attach(subject, refer("there"), media_types.OCI_MANIFEST)
+    assert through.put("app", digest_of(refer("here")), refer("here")).status == 201
+    answer = through("GET", f"/v2/app/referrers/{image.digest}")
+    notes = [m["annotations"]["note"] for m in json.loads(content_of(answer))["manifests"]]
+    assert sorted(notes) == ["here", "there"]
+
+
+def test_trouble_upstream_is_never_read_as_absent(ask: Asked) -> None:
+    def broken(_name: str) -> Repository:
+        raise NetworkError("real.example: connection refused")
+
+    ask.set(upstream=broken)
+    digest: Digest = digest_of(b"x")
+    for target in (f"blobs/{digest}", "manifests/v1", "tags/list", f"referrers/{digest}"):
+        assert ask("GET", f"/v2/app/{target}").status == 502
