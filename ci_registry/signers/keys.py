@@ -30,6 +30,7 @@ ENCRYPTED_LABEL = "ENCRYPTED SIGSTORE PRIVATE KEY"
 ENCRYPTED_LABELS = frozenset({ENCRYPTED_LABEL, "ENCRYPTED COSIGN PRIVATE KEY"})
 SCRYPT_PARAMETERS = frozenset({(32768, 8, 1), (65536, 8, 1), (131072, 8, 1)})
 """(N, r, p) that cosign knows; checked before deriving, so that a key file can't eat the memory."""
+PASSWORD_VARIABLE = "COSIGN_PASSWORD"  # noqa: S105 - the name of a variable
 _SCRYPT_DEFAULT = (65536, 8, 1)
 _SALT_BYTES = 32
 _WHAT = "the signing key"
@@ -93,7 +94,7 @@ def load_private_key(pem: Secret, password: Secret | None) -> NativeSigner:
     if block.label == "PRIVATE KEY":
         return NativeSigner(_parse_pkcs8(block.content))
     raise SetupError(
-        f"{_WHAT} is not a private key that can be used: it is a {block.label}",
+        f"{_WHAT} is not a private key that can be used: found {block.label!r}",
         hint=_private_hint(block.label),
     )
 
@@ -122,7 +123,7 @@ def public_key_of(block: PemBlock) -> "EllipticCurvePublicKey":
 
     if block.label != "PUBLIC KEY":
         raise SetupError(
-            f"the public key is not a public key: it is a {block.label}",
+            f"the public key is not a public key: found {block.label!r}",
             hint=_public_hint(block.label),
         )
     try:
@@ -162,6 +163,11 @@ def read_key_source(source: str, env: Mapping[str, str], *, folder: Path = Path(
             hint="name where the key is, never the key itself",
         )
     return _read_key_file(folder / source)
+
+
+def read_password(env: Mapping[str, str]) -> Secret | None:
+    """Return the password of the signing key, None when `COSIGN_PASSWORD` is not set at all."""
+    return Secret(env[PASSWORD_VARIABLE]) if PASSWORD_VARIABLE in env else None
 
 
 def _read_key_file(path: Path) -> Secret | None:
@@ -258,9 +264,8 @@ def _decrypt(content: bytes, password: Secret) -> bytes:
     try:
         return secretbox.open_box(_derive(password, key.salt, key.parameters), key.nonce, key.box)
     except secretbox.WrongKeyError:
-        raise SetupError(
-            "wrong password for the signing key", hint="check COSIGN_PASSWORD"
-        ) from None
+        which = "COSIGN_PASSWORD" if password else "COSIGN_PASSWORD, which is empty"
+        raise SetupError("wrong password for the signing key", hint=f"check {which}") from None
 
 
 def _parse_encrypted(content: bytes) -> _EncryptedKey:

@@ -50,3 +50,12 @@ class NativeSigner:
                 "the installed cryptography can't make deterministic signatures",
                 hint="install the wheel from PyPI, or build it against OpenSSL 3.2 or newer",
             ) from error
+
+
+def generate_signer() -> NativeSigner:
+    """Make a signer whose key exists in memory only, for dry runs."""
+    from cryptography.hazmat.primitives.asymmetric import (  # noqa: PLC0415 - loading OpenSSL takes 30 ms
+        ec,
+    )
+
+    return NativeSigner(ec.generate_private_key(ec.SECP256R1()))

@@ -9,7 +9,7 @@ from ci_registry.errors import IntegrityError, SetupError
 
 MAX_PEM_BYTES = 64 * 1024
 _BLOCK = re.compile(
-    r"-----BEGIN ([A-Z0-9 ]{1,60})-----\s*?\n([A-Za-z0-9+/=\s]*?)-----END \1-----", re.ASCII
+    r"-----BEGIN ([A-Z0-9 ]{1,60})-----[ \t]*\n([A-Za-z0-9+/=\s]*?)-----END \1-----", re.ASCII
 )
 _BEGIN = re.compile(r"-----BEGIN ")
 

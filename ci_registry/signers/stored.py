@@ -108,7 +108,7 @@ def read_sig_layers(
     Args:
         repository: where its blobs are.
         manifest: from `fetch_sig_manifest`.
-        known: payloads by digest that need no request.
+        known: payloads by digest that need not be fetched.
 
     Raises:
         IncompleteError: after `MAX_SIG_LAYERS`, when there are more.
@@ -131,7 +131,11 @@ def _read_layer(
         text = layer.annotations.get(SIGNATURE_ANNOTATION, "")
         signature = decode_base64(text, what="signature")
         parse_der_signature(signature)
-        payload = known.get(layer.digest) or _read_blob(repository, layer, MAX_PAYLOAD_BYTES)
+        payload = known.get(layer.digest, b"")
+        if not payload or layer.size != len(payload):
+            payload = _read_blob(repository, layer, MAX_PAYLOAD_BYTES)
+        elif repository.size_of(layer.digest) != layer.size:
+            raise IntegrityError("its payload is gone")
     except (IntegrityError, NotFoundError, SignatureError) as error:
         return StoredSignature(
             format=SignFormat.SIG, place=place, position=position, problem=error.headline

@@ -1,0 +1,96 @@
+"""Runs a real `docker-registry` (CNCF distribution 2.8) on a free loopback port."""
+
+import contextlib
+import json
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.support.peers import find_peer, peer_environment
+
+USER, PASSWORD = "ci", "loopback-only"
+_BCRYPT = "$2b$04$tASXzRjnkTbOswtT.D8Dg.f1pG4uirSs0bOGQs5s48mvoXNofAB2K"
+_START_TIMEOUT_S = 20.0
+
+
+def basic_auth(folder: Path) -> dict[str, Any]:
+    """Return an `auth` section that admits only `USER` with `PASSWORD`."""
+    file = folder / "htpasswd"
+    file.write_text(f"{USER}:{_BCRYPT}\n")
+    return {"htpasswd": {"realm": "test", "path": str(file)}}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except urllib.error.HTTPError:
+        return True  # 401: it runs and wants a login
+    except OSError:
+        return False
+
+
+def _wait_until_up(process: "subprocess.Popen[bytes]", host: str, log: Path) -> bool:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if _answers(f"http://{host}/v2/"):
+            return True
+        time.sleep(0.05)
+    if process.poll() is None:
+        raise AssertionError(f"docker-registry did not start: {log.read_text()[-2000:]}")
+    return False
+
+
+def _start(folder: Path, host: str, auth: Mapping[str, Any] | None) -> "subprocess.Popen[bytes]":
+    config: dict[str, Any] = {
+        "version": 0.1,
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "storage": {
+            "filesystem": {"rootdirectory": str(folder / "data")},
+            "delete": {"enabled": True},
+        },
+        "http": {"addr": host},
+    }
+    if auth:
+        config["auth"] = dict(auth)
+    path = folder / "config.yml"
+    path.write_text(json.dumps(config))
+    program = find_peer("docker-registry")
+    assert program is not None, "docker-registry is not installed"
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(
+            [program, "serve", path], stdout=log, stderr=log, env=peer_environment()
+        )
+
+
+@contextlib.contextmanager
+def running_distribution(tmp_path: Path, auth: Mapping[str, Any] | None = None) -> Iterator[str]:
+    """Run a registry with its storage below `tmp_path`; yields `127.0.0.1:PORT`.
+
+    `auth` is the section of distribution's configuration, for example `basic_auth(tmp_path)`.
+    It has no referrers API, so clients use the fallback tag.
+    """
+    folder = tmp_path / "docker-registry"
+    folder.mkdir(exist_ok=True)
+    for _ in range(5):  # somebody may take the port between probe and start
+        host = f"127.0.0.1:{_free_port()}"
+        process = _start(folder, host, auth)
+        try:
+            if _wait_until_up(process, host, folder / "log"):
+                yield host
+                return
+        finally:
+            process.kill()
+            process.wait()
+    raise AssertionError(f"docker-registry does not start: {(folder / 'log').read_text()[-2000:]}")
