@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Final, cast
 
 from ci_registry.config.conversion import did_you_mean, read_as
-from ci_registry.config.destinations import destinations
+from ci_registry.config.destinations import destinations as destinations  # noqa: PLC0414 - part of what loading offers
 from ci_registry.config.model import (
     IMAGE_NAME_PATTERN,
     ImageSettings,
