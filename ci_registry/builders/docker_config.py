@@ -4,6 +4,7 @@ The private folder has the credentials that the request brings and nothing else 
 What is needed to reach an engine is carried over: contexts, buildx builders, proxies, the CLI plugin.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -139,3 +140,25 @@ def _with_kubeconfig(
     if any('"kubernetes"' in path.read_text(errors="replace") for path in instances):
         return private | {"KUBECONFIG": str(default)}
     return private
+
+
+def context_host(env: Mapping[str, str]) -> str:
+    """Return the engine's address in the current Docker context; empty without one.
+
+    Contexts with TLS material are left to the Docker CLI.
+    """
+    user = user_config_folder(env)
+    if user is None:
+        return ""
+    name = env.get("DOCKER_CONTEXT") or _read_config(user).get("currentContext")
+    if not isinstance(name, str) or name in ("", "default"):
+        return ""
+    key = hashlib.sha256(name.encode()).hexdigest()
+    path = user / "contexts" / "meta" / key / "meta.json"
+    if not path.is_file():
+        return ""
+    raw = read_file(path, max_bytes=MAX_CONFIG_BYTES)
+    data = parse_json(raw, what=str(path), strict=False)
+    for part in ("Endpoints", "docker", "Host"):
+        data = data.get(part) if isinstance(data, dict) else None
+    return data if isinstance(data, str) and data.startswith(("unix://", "tcp://")) else ""
