@@ -64,6 +64,10 @@ def clean_path(path: str) -> str:
     return cleaned[1:] if cleaned.startswith("//") else cleaned
 
 
+class _Kind:
+    EXACT, PREFIX, SUFFIX, REGEXP = range(4)
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """What the patterns say of one path; the next level down needs it."""
@@ -103,6 +107,8 @@ class IgnoreMatcher:
         )
         self._exceptions = tuple(p for p in self._patterns if p.negated)
         self._directories: dict[str, Match] = {}
+        self._folders: dict[str, bool] = {}
+        self._any = _matcher(tuple(p.text for p in self._patterns if not p.negated))
 
     @property
     def has_exceptions(self) -> bool:
@@ -130,10 +136,20 @@ class IgnoreMatcher:
         """Whether `path` is left out, judged through all its parent directories from the top."""
         if not self._patterns:
             return False
-        parent = self._directory(path.rpartition("/")[0])
-        if not self._exceptions and parent is not None and parent.excluded:
-            return True
-        return self.match(path, parent).excluded
+        folder = path.rpartition("/")[0]
+        if not self._exceptions:
+            return self._any(path) or self._excluded_folder(folder)
+        return self.match(path, self._directory(folder)).excluded
+
+    def _excluded_folder(self, path: str) -> bool:
+        """Whether a folder or one above it is left out, when there is no exception."""
+        if not path:
+            return False
+        known = self._folders.get(path)
+        if known is None:
+            known = self._any(path) or self._excluded_folder(path.rpartition("/")[0])
+            self._folders[path] = known
+        return known
 
     def _directory(self, path: str) -> Match | None:
         if not path:
@@ -157,27 +173,41 @@ def _compile(text: str, file: str) -> _Pattern:
         raise BuildError("a lone '!' is no pattern", file=file, hint="write !path")
     try:
         check_as_go(pattern)
-        return _Pattern(text=pattern, negated=negated, matches=_matcher(pattern))
+        return _Pattern(text=pattern, negated=negated, matches=_matcher((pattern,)))
     except (GlobError, RegexpError) as error:
         raise BuildError(f"malformed pattern {text!r}: {error}", file=file) from error
 
 
-class _Kind:
-    EXACT, PREFIX, SUFFIX, REGEXP = range(4)
+def _matcher(patterns: tuple[str, ...]) -> Callable[[str], bool]:
+    """Return a test for paths that one of `patterns` matches; many patterns cost little more than one."""
+    exact: set[str] = set()
+    prefixes: list[str] = []
+    suffixes: list[str] = []
+    expressions: list[str] = []
+    for pattern in patterns:
+        kind, expression = _to_regexp(pattern)
+        if kind == _Kind.EXACT:
+            exact.add(pattern)
+        elif kind == _Kind.PREFIX:
+            prefixes.append(pattern[:-2])
+        elif kind == _Kind.SUFFIX:
+            suffixes.append(pattern[2:])
+            exact.update({pattern[3:]} if pattern[2:3] == "/" else ())
+        else:
+            expressions.append(compile_go_regexp(expression).pattern)
+    starts, ends = tuple(prefixes), tuple(suffixes)
+    never = r"(?!)"
+    matches = re.compile("|".join(f"(?:{e})" for e in expressions) or never).match
 
+    def match_any(path: str) -> bool:
+        return (
+            path in exact
+            or path.startswith(starts)
+            or path.endswith(ends)
+            or matches(path) is not None
+        )
 
-def _matcher(pattern: str) -> Callable[[str], bool]:
-    kind, expression = _to_regexp(pattern)
-    if kind == _Kind.EXACT:
-        return pattern.__eq__
-    if kind == _Kind.PREFIX:
-        prefix = pattern[:-2]
-        return lambda path: path.startswith(prefix)
-    if kind == _Kind.SUFFIX:
-        suffix = pattern[2:]
-        return lambda path: path.endswith(suffix) or (suffix[:1] == "/" and path == suffix[1:])
-    matches = compile_go_regexp(expression).match
-    return lambda path: matches(path) is not None
+    return match_any
 
 
 def _to_regexp(pattern: str) -> tuple[int, str]:
