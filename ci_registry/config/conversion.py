@@ -233,7 +233,7 @@ def _shown(node: Node, *, masked: bool) -> str:
 
 def _name_of(target: Any) -> str:
     if isinstance(target, type) and issubclass(target, StrEnum):
-        return f"one of {', '.join(target)}"
+        return f"one of {', '.join(target)}" if len(target) > 1 else next(str(w) for w in target)
     return _NAMES[target]
 
 

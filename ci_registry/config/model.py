@@ -10,134 +10,59 @@ A field with `surface` has that name everywhere: `--scanner`, `CIREG_SCANNER`, a
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import StrEnum
-from typing import Any
 
+from ci_registry.config.choices import (
+    BuilderChoice,
+    CacheMode,
+    FailOn,
+    NetworkMode,
+    OnExisting,
+    PushMode,
+    ReportFormat,
+    ScannerChoice,
+    SignFormat,
+    SignMode,
+    UploadMode,
+)
+from ci_registry.config.setting_field import (
+    IMAGE_NAME_PATTERN,
+    NO_KEY_PATTERN,
+    PLACEHOLDERS,
+    TAG_PATTERN,
+    mapping_setting,
+    setting,
+)
 from ci_registry.oci.platform import Platform
 from ci_registry.secret import Secret
 
-
-class BuilderChoice(StrEnum):
-    """Who builds."""
-
-    AUTO = "auto"
-    BUILDX = "buildx"
-    DOCKER_ENGINE = "docker_engine"
-    BUILDAH = "buildah"
-    ASSEMBLE = "assemble"
-
-
-class CacheMode(StrEnum):
-    """Which layer cache a build uses."""
-
-    AUTO = "auto"
-    REGISTRY = "registry"
-    OFF = "off"
-
-
-class NetworkMode(StrEnum):
-    """Network of `RUN` instructions."""
-
-    DEFAULT = "default"
-    NONE = "none"
-    HOST = "host"
-
-
-class ScannerChoice(StrEnum):
-    """Who scans; never what happens to be installed."""
-
-    OSV = "osv"
-    TRIVY = "trivy"
-
-
-class PushMode(StrEnum):
-    """When images are pushed."""
-
-    AUTO = "auto"
-    ALWAYS = "always"
-    NEVER = "never"
-    BY_DIGEST = "by-digest"
-
-
-class OnExisting(StrEnum):
-    """What to do when a tag that is meant never to move exists and points at another image."""
-
-    FAIL = "fail"
-    KEEP = "keep"
-    OVERWRITE = "overwrite"
-
-
-class UploadMode(StrEnum):
-    """When unnamed blobs travel."""
-
-    OVERLAP = "overlap"
-    AFTER_VERDICT = "after-verdict"
-
-
-class SignMode(StrEnum):
-    """How images are signed."""
-
-    AUTO = "auto"
-    KEY = "key"
-    OFF = "off"
-
-
-class SignFormat(StrEnum):
-    """Which signature formats are written."""
-
-    BOTH = "both"
-    SIG = "sig"
-    BUNDLE = "bundle"
-
-
-class FailOn(StrEnum):
-    """A BLOCK rule from this severity up, added to the policy."""
-
-    NONE = "none"
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
-    CRITICAL = "critical"
-
-
-class ReportFormat(StrEnum):
-    """Optional report files; `result.json` and `summary.md` are always written."""
-
-    JUNIT = "junit"
-    GITLAB = "gitlab"
-
-
-def setting(
-    default: Any,
-    text: str,
-    *,
-    surface: str = "",
-    trusted: bool = False,
-    hidden: bool = False,
-    **limits: Any,
-) -> Any:
-    """Make a dataclass field.
-
-    Args:
-        default: immutable default value.
-        text: help in one or two sentences, with the unit where there is one.
-        surface: name that the setting has everywhere, with hyphens; empty for section and key.
-        trusted: decides the verdict, so a file's value counts only from the trusted ref.
-        hidden: comes only from environment or command line, never from the file.
-        limits: further metadata: `minimum`, `maximum`, `pattern` with `pattern_hint`, `masked`, as
-            `conversion` explains them; `commas` (items of the environment may be separated by them),
-            `file_only` (no option and no `CIREG_…` name).
-    """
-    metadata = {"help": text, "surface": surface, "trusted": trusted, "hidden": hidden, **limits}
-    return field(default=default, metadata=metadata)
-
-
-PLACEHOLDERS = ("branch", "sha", "short_sha", "tag", "version", "major", "minor", "change", "date")
-"""What a tag template may name in braces."""
-IMAGE_NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-"""What `images.<name>` may be called: names of files and test cases are made from it."""
-_TAG_PATTERN = r"(?![.-])(?:[A-Za-z0-9_.-]|\{(?:" + "|".join(PLACEHOLDERS) + r")\})+"
-_NO_KEY_PATTERN = r"(?![\s\S]*(?:PRIVATE KEY|PUBLIC KEY))\S[\s\S]*"
+__all__ = [
+    "IMAGE_NAME_PATTERN",
+    "PLACEHOLDERS",
+    "AuthSettings",
+    "BuildSettings",
+    "BuilderChoice",
+    "CacheMode",
+    "FailOn",
+    "ImageSettings",
+    "InlineDocument",
+    "NetworkMode",
+    "NetworkSettings",
+    "OnExisting",
+    "PublishSettings",
+    "PushMode",
+    "ReportFormat",
+    "ReportSettings",
+    "RunOptions",
+    "RuntimeSettings",
+    "ScanSettings",
+    "ScannerChoice",
+    "Settings",
+    "SignFormat",
+    "SignMode",
+    "SignSettings",
+    "UploadMode",
+    "setting",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,26 +95,14 @@ class ImageSettings:
         "Platforms to build, for example linux/amd64.",
         surface="platforms",
     )
-    build_args: dict[str, str] = field(
-        default_factory=dict,
-        metadata={
-            "help": "Build arguments, NAME=value lines; a bare NAME takes its value from the environment.",
-            "surface": "build-args",
-            "trusted": False,
-            "hidden": False,
-            "key_pattern": r"[^=\s]+",
-            "bare_names": True,
-        },
+    build_args: dict[str, str] = mapping_setting(
+        "Build arguments, NAME=value lines; a bare NAME takes its value from the environment.",
+        surface="build-args",
+        key_pattern=r"[^=\s]+",
     )
-    labels: dict[str, str] = field(
-        default_factory=dict,
-        metadata={
-            "help": "Labels added to the OCI labels that are set from the CI context, NAME=value lines.",
-            "surface": "labels",
-            "trusted": False,
-            "hidden": False,
-            "key_pattern": r"[^=\s]+",
-        },
+    labels: dict[str, str] = mapping_setting(
+        "Labels added to the OCI labels that are set from the CI context, NAME=value lines.",
+        surface="labels",
     )
     secret_envs: tuple[str, ...] = setting(
         (),
@@ -199,21 +112,14 @@ class ImageSettings:
         pattern_hint="the NAME of an environment variable, or id=NAME",
         masked=True,
     )
-    secret_files: dict[str, str] = field(
-        default_factory=dict,
-        metadata={
-            "help": "Build secrets from files, id=path lines.",
-            "surface": "secret-files",
-            "trusted": False,
-            "hidden": False,
-            "key_pattern": r"[A-Za-z0-9_.-]+",
-        },
+    secret_files: dict[str, str] = mapping_setting(
+        "Build secrets from files, id=path lines.", surface="secret-files"
     )
     tags: tuple[str, ...] = setting(
         (),
         "Tag templates; placeholders branch, sha, short_sha, tag, version, major, minor, change, date. Automatic when left out: sha always, branch slug, semantic versions of a tag, latest on the default branch.",
         surface="tags",
-        pattern=_TAG_PATTERN,
+        pattern=TAG_PATTERN,
         pattern_hint="a tag of letters, digits, '_', '.', '-' and placeholders such as {branch} or {sha}",
         commas=True,
     )
@@ -269,6 +175,13 @@ class ScanSettings:
         surface="scan-db",
         trusted=True,
     )
+    osv_api: str = setting(
+        "https://api.osv.dev",
+        "Address of the OSV API that `db: auto` asks; a mirror of it may be named.",
+        trusted=True,
+        pattern=r"https?://\S+",
+        pattern_hint="an http or https address",
+    )
     max_db_age: timedelta = setting(
         timedelta(hours=48), "Oldest database that still counts, for example 48h.", trusted=True
     )
@@ -315,7 +228,7 @@ class SignSettings:
         "Source of the private key, never the key itself: env://NAME or a path.",
         surface="sign-key",
         trusted=True,
-        pattern=_NO_KEY_PATTERN,
+        pattern=NO_KEY_PATTERN,
         pattern_hint="env://NAME or a path, never the key itself",
         masked=True,
     )
@@ -398,16 +311,7 @@ class Settings:
         "", "Registry, with an optional path, that image names are below.", surface="registry"
     )
     registries: tuple[str, ...] = setting((), "Several registries that get the same bytes.")
-    images: dict[str, ImageSettings] = field(
-        default_factory=dict,
-        metadata={
-            "help": "The images, by name.",
-            "surface": "",
-            "trusted": False,
-            "hidden": False,
-            "key_pattern": IMAGE_NAME_PATTERN,
-        },
-    )
+    images: dict[str, ImageSettings] = mapping_setting("The images, by name.")
     build: BuildSettings = field(default_factory=BuildSettings)
     scan: ScanSettings = field(default_factory=ScanSettings)
     publish: PublishSettings = field(default_factory=PublishSettings)
@@ -432,7 +336,7 @@ class Settings:
         "Public key for verifying: env://NAME or a path to a PEM file.",
         surface="trust",
         trusted=True,
-        pattern=_NO_KEY_PATTERN,
+        pattern=NO_KEY_PATTERN,
         pattern_hint="env://NAME or a path, not the key itself",
     )
     report: ReportSettings = field(default_factory=ReportSettings)
@@ -444,15 +348,21 @@ class Settings:
         "Git ref that the deciding files are read from; default: the trusted ref of the CI event.",
         surface="policy-ref",
         hidden=True,
+        no_input=True,
     )
     work_dir: str = setting(
         "",
         "Folder for the private work folder; default: RUNNER_TEMP or the system's.",
         surface="work-dir",
         hidden=True,
+        no_input=True,
     )
     cache_dir: str = setting(
-        "", "Folder for caches; default: the XDG cache folder.", surface="cache-dir", hidden=True
+        "",
+        "Folder for caches; default: the XDG cache folder.",
+        surface="cache-dir",
+        hidden=True,
+        no_input=True,
     )
 
 

@@ -143,7 +143,7 @@ def _option(field: "Field[Any]", target: Any, scope: Scope, path: tuple[str, ...
         choices=_choices(target),
         trusted=meta["trusted"],
         hidden=meta["hidden"],
-        wrapper_input=bool(meta["surface"]),
+        wrapper_input=bool(meta["surface"]) and not meta.get("no_input"),
         multiple=is_list_type(target),
         metadata=meta,
     )

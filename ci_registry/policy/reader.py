@@ -73,8 +73,10 @@ class _Rule:
 class _Accept:
     gap: _Gap
     images: tuple[str, ...] = field(metadata={"pattern": IMAGES, "pattern_hint": IMAGES_HINT})
-    owner: str = field(metadata={"pattern": ONE_LINE, "pattern_hint": "who answers for it"})
-    reason: str = field(metadata={"pattern": NOT_BLANK, "pattern_hint": "why it is acceptable"})
+    owner: str = field(
+        metadata={"pattern": ONE_LINE, "pattern_hint": "the name of who answers for it"}
+    )
+    reason: str = field(metadata={"pattern": NOT_BLANK, "pattern_hint": "a sentence that says why"})
     expires: date
     ecosystem: str | None = field(
         default=None,
@@ -181,11 +183,10 @@ def _contradictions(
 def _rule_contradictions(rule: _Rule, unknown: Severity) -> Iterator[tuple[str, str]]:
     if (rule.severity is None) == (rule.severity_at_least is None):
         yield ": one of severity and severityAtLeast is needed", "for example severity: HIGH"
-    if _Severity.UNKNOWN in (rule.severity, rule.severity_at_least) and (
-        rule.severity_at_least or unknown is not Severity.UNKNOWN
-    ):
-        hint = "set spec.defaults.unknownSeverity instead"
-        yield f": UNKNOWN counts as {unknown}, so this rule selects nothing of its own", hint
+    names_unknown = _Severity.UNKNOWN in (rule.severity, rule.severity_at_least)
+    if names_unknown and unknown is not Severity.UNKNOWN:
+        hint = "set spec.defaults.unknownSeverity to UNKNOWN, or leave the rule out"
+        yield f": UNKNOWN counts as {unknown} in this policy, so no rule can name it", hint
     if rule.on_exceed is not None and rule.max_count is None:
         yield ".onExceed has no effect without maxCount", "add maxCount or leave it out"
     if rule.action is Action.BLOCK and rule.on_exceed is Action.WARN:

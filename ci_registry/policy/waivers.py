@@ -77,8 +77,8 @@ class _Item:
     vulnerabilities: tuple[str, ...] = _must(
         r"[A-Za-z][A-Za-z0-9]*[-:][A-Za-z0-9._:-]+", "a whole id such as CVE-2026-0001, no wildcard"
     )
-    owner: str = _must(ONE_LINE, "who answers for it")
-    reason: str = _must(NOT_BLANK, "why it is acceptable")
+    owner: str = _must(ONE_LINE, "the name of who answers for it")
+    reason: str = _must(NOT_BLANK, "a sentence that says why")
     expires: date
     packages: tuple[str, ...] | None = _text(
         "packages",
