@@ -99,10 +99,12 @@ class ImageSettings:
         "Build arguments, NAME=value lines; a bare NAME takes its value from the environment.",
         surface="build-args",
         key_pattern=r"[^=\s]+",
+        bare_names=True,
     )
     labels: dict[str, str] = mapping_setting(
         "Labels added to the OCI labels that are set from the CI context, NAME=value lines.",
         surface="labels",
+        key_pattern=r"[^=\s]+",
     )
     secret_envs: tuple[str, ...] = setting(
         (),
@@ -113,7 +115,9 @@ class ImageSettings:
         masked=True,
     )
     secret_files: dict[str, str] = mapping_setting(
-        "Build secrets from files, id=path lines.", surface="secret-files"
+        "Build secrets from files, id=path lines.",
+        surface="secret-files",
+        key_pattern=r"[A-Za-z0-9_.-]+",
     )
     tags: tuple[str, ...] = setting(
         (),
@@ -311,7 +315,9 @@ class Settings:
         "", "Registry, with an optional path, that image names are below.", surface="registry"
     )
     registries: tuple[str, ...] = setting((), "Several registries that get the same bytes.")
-    images: dict[str, ImageSettings] = mapping_setting("The images, by name.")
+    images: dict[str, ImageSettings] = mapping_setting(
+        "The images, by name.", key_pattern=IMAGE_NAME_PATTERN
+    )
     build: BuildSettings = field(default_factory=BuildSettings)
     scan: ScanSettings = field(default_factory=ScanSettings)
     publish: PublishSettings = field(default_factory=PublishSettings)

@@ -62,11 +62,12 @@ def _type_schema(target: Any, meta: Mapping[str, Any]) -> dict[str, Any]:
     if origin is tuple:
         return {"type": "array", "items": _type_schema(arguments[0], meta)}
     if origin is dict:
-        names = {"propertyNames": {"pattern": f"^(?:{meta['key_pattern']})$"}}
+        pattern = meta.get("key_pattern")
+        names = {"propertyNames": {"pattern": f"^(?:{pattern})$"}} if pattern else {}
         return {
             "type": ["object", "null"],
             "additionalProperties": _type_schema(arguments[1], {}),
-            **(names if "key_pattern" in meta else {}),
+            **names,
         }
     if is_dataclass(target) and target is not Platform:
         return _dataclass_schema(typing.cast("type", target))
