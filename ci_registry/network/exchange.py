@@ -109,8 +109,10 @@ class Exchange:
             raise NetworkError(f"cannot ask for {request.shown}: {type(error).__name__}") from None
 
     def _chunks(self, response: httpx.Response, origin: Origin) -> Iterator[bytes]:
+        stream = response.stream
+        assert isinstance(stream, httpx.SyncByteStream)  # noqa: S101 - the transport is a sync one
         with self._translated(origin):
-            for chunk in response.iter_raw():
+            for chunk in stream:
                 self._cancel.check()
                 yield chunk
 

@@ -23,7 +23,12 @@ from ci_registry.registry.content import verified_manifest
 from ci_registry.registry.credentials import CredentialChain, CredentialSource
 from ci_registry.registry.downloads import download
 from ci_registry.registry.failures import failure, tag_refusal
-from ci_registry.registry.interface import BlobSource, PushedBlob, PushedManifest
+from ci_registry.registry.interface import (
+    BlobSource,
+    PushedBlob,
+    PushedManifest,
+    Repository,
+)
 from ci_registry.registry.referrers import (
     add_to_fallback,
     check_subject,
@@ -79,6 +84,17 @@ class RemoteRegistry:
                     )
                 self._repositories[found.name] = RemoteRepository(session, found.repository)
             return self._repositories[found.name]
+
+
+def check_push_right(repository: Repository) -> None:
+    """Find out before any work whether we may push; a repository that is not remote has no such right.
+
+    Raises:
+        AccessError: we may not push here.
+        NotFoundError: the repository must be created first.
+    """
+    if isinstance(repository, RemoteRepository):
+        repository.try_upload()
 
 
 class RemoteRepository:
@@ -232,13 +248,8 @@ class RemoteRepository:
         """
         return self._uploader.push(descriptor, source, mount_from)
 
-    def check_push_right(self) -> None:
-        """Open an upload and give it up again.
-
-        Raises:
-            AccessError: we may not push here.
-            NotFoundError: the repository must be created first.
-        """
+    def try_upload(self) -> None:
+        """Open an upload and give it up again; see `check_push_right`."""
         self._uploader.cancel(self._uploader.begin())
 
     # --- referrers and tags

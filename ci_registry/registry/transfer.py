@@ -191,7 +191,7 @@ def copy_image(
     target: Repository,
     root: Descriptor,
     *,
-    workers: int,
+    workers: int = 4,
     cancel: Cancel,
     on_event: EventSink,
     image: str,

@@ -1,0 +1,218 @@
+"""Answers to challenges."""
+
+import json
+import urllib.parse
+
+import httpx
+import pytest
+
+from ci_registry.errors import AccessError, RegistryError
+from ci_registry.network.message import Headers, origin_of
+from ci_registry.registry.auth import Authorizer, access_to, scopes_of
+from ci_registry.registry.challenge import Challenge, parse_challenges
+from ci_registry.registry.credentials import Credentials, GivenCredentials
+from ci_registry.secret import Secret
+from tests.support.remote import quick_client
+
+HOST = "r.example"
+BEARER = (
+    'Bearer realm="https://auth.example/token?x=1",service="r.example",scope="repository:a/b:pull"'
+)
+PULL = access_to("a/b", "pull")
+PUSH = access_to("a/b", "pull", "push")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('Bearer realm="https://a/t",service="s"', [("bearer", {"realm": "https://a/t", "service": "s"})]),
+        ('Basic realm="x"', [("basic", {"realm": "x"})]),
+        ("Basic", [("basic", {})]),
+        ('bEaReR realm = "a,b=\\"c\\"" , scope=x', [("bearer", {"realm": 'a,b="c"', "scope": "x"})]),
+        ('Basic realm="x", Bearer realm="y",service="z"', [("basic", {"realm": "x"}), ("bearer", {"realm": "y", "service": "z"})]),
+        ('Negotiate, Basic realm="x"', [("negotiate", {}), ("basic", {"realm": "x"})]),
+        ('Bearer realm="unterminated', [("bearer", {})]),
+        ("", []),
+        ("=,=", []),
+    ],
+)  # fmt: skip
+def test_challenges_are_read(text: str, expected: list[tuple[str, dict[str, str]]]) -> None:
+    assert parse_challenges((text,)) == tuple(
+        Challenge(scheme=scheme, parameters=parameters) for scheme, parameters in expected
+    )
+
+
+def test_scopes_name_each_repository_once() -> None:
+    access = access_to("b", "push", "pull") | access_to("a", "pull")
+    assert scopes_of(access) == ("repository:a:pull", "repository:b:pull,push")
+
+
+class TokenService:
+    """A token service in memory."""
+
+    def __init__(self, answer: object = None, status: int = 200, body: bytes | None = None) -> None:
+        self.requests: list[httpx.Request] = []
+        self.clock = 1000.0
+        self._status = status
+        self._body = body
+        self._answer = answer
+
+    def authorizer(
+        self, login: Credentials | None, *, registry: str = f"https://{HOST}"
+    ) -> Authorizer:
+        client = quick_client(transport=httpx.MockTransport(self._handle), retries=1)
+        return Authorizer(
+            client,
+            host=HOST,
+            origin=origin_of(registry),
+            credentials=GivenCredentials(
+                hosts=frozenset({HOST}), credentials=login or Credentials()
+            ),
+            monotonic=lambda: self.clock,
+        )
+
+    def _handle(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        self.requests.append(request)
+        number = len(self.requests)
+        body = self._body or json.dumps(self._answer or {"token": f"t{number}"}).encode()
+        return httpx.Response(self._status, content=body)
+
+
+LOGIN = Credentials(username="u", password=Secret("p"))
+
+
+def headers(*fields: str) -> Headers:
+    return Headers([("WWW-Authenticate", field) for field in fields])
+
+
+def reveal(value: Secret | None) -> str:
+    assert value is not None
+    return value.reveal()
+
+
+def test_token_is_asked_with_service_and_the_scopes_of_both_sides() -> None:
+    service = TokenService()
+    value = service.authorizer(LOGIN).answer(headers(BEARER), PUSH, None)
+    assert reveal(value) == "Bearer t1"
+    (request,) = service.requests
+    assert request.headers["authorization"] == "Basic dTpw"
+    assert request.url.host == "auth.example"
+    query = urllib.parse.parse_qs(request.url.query.decode())
+    assert query == {"x": ["1"], "service": ["r.example"], "scope": ["repository:a/b:pull,push"]}
+
+
+def test_anonymous_tokens_are_asked_without_authorization() -> None:
+    service = TokenService()
+    assert reveal(service.authorizer(None).answer(headers(BEARER), PULL, None)) == "Bearer t1"
+    assert "authorization" not in service.requests[0].headers
+
+
+def test_token_is_kept_until_shortly_before_its_end_and_covers_smaller_rights() -> None:
+    service = TokenService({"access_token": "t", "expires_in": 300})
+    authorizer = service.authorizer(LOGIN)
+    assert authorizer.current(PUSH) is None
+    authorizer.answer(headers(BEARER), PUSH, None)
+    service.clock += 289
+    assert reveal(authorizer.current(PUSH)) == "Bearer t"
+    assert reveal(authorizer.current(PULL)) == "Bearer t"
+    assert authorizer.current(access_to("other", "pull")) is None
+    service.clock += 2
+    assert authorizer.current(PUSH) is None
+
+
+def test_token_without_a_lifetime_is_kept_for_less_than_a_minute() -> None:
+    service = TokenService()
+    authorizer = service.authorizer(LOGIN)
+    authorizer.answer(headers(BEARER), PULL, None)
+    service.clock += 49
+    assert authorizer.current(PULL) is not None
+    service.clock += 2
+    assert authorizer.current(PULL) is None
+
+
+def test_a_token_that_another_thread_fetched_meanwhile_is_used() -> None:
+    service = TokenService()
+    authorizer = service.authorizer(LOGIN)
+    first = authorizer.answer(headers(BEARER), PULL, None)
+    assert authorizer.answer(headers(BEARER), PULL, None) == first
+    assert len(service.requests) == 1
+    second = authorizer.answer(headers(BEARER), PULL, first)
+    assert reveal(second) == "Bearer t2"
+
+
+def test_refresh_token_is_posted_and_not_in_the_url() -> None:
+    service = TokenService({"access_token": "t"})
+    login = Credentials(identity_token=Secret("re fresh"))
+    assert reveal(service.authorizer(login).answer(headers(BEARER), PULL, None)) == "Bearer t"
+    (request,) = service.requests
+    assert request.method == "POST"
+    assert urllib.parse.parse_qs(request.read().decode()) == {
+        "grant_type": ["refresh_token"],
+        "service": ["r.example"],
+        "client_id": ["ci-registry"],
+        "scope": ["repository:a/b:pull"],
+        "refresh_token": ["re fresh"],
+    }
+    assert b"fresh" not in request.url.query
+
+
+def test_ready_token_is_sent_as_it_is() -> None:
+    service = TokenService()
+    login = Credentials(registry_token=Secret("ready"))
+    assert reveal(service.authorizer(login).answer(headers(BEARER), PULL, None)) == "Bearer ready"
+    assert service.requests == []
+
+
+def test_basic_is_used_when_nothing_better_is_offered_and_then_kept() -> None:
+    service = TokenService()
+    authorizer = service.authorizer(LOGIN)
+    assert reveal(authorizer.answer(headers('Basic realm="x"'), PULL, None)) == "Basic dTpw"
+    assert reveal(authorizer.current(PUSH)) == "Basic dTpw"
+    both = service.authorizer(LOGIN).answer(headers('Basic realm="x"', BEARER), PULL, None)
+    assert reveal(both) == "Bearer t1"
+
+
+def test_refused_basic_is_not_tried_twice_and_nobody_has_no_answer() -> None:
+    authorizer = TokenService().authorizer(LOGIN)
+    basic = authorizer.answer(headers('Basic realm="x"'), PULL, None)
+    assert authorizer.answer(headers('Basic realm="x"'), PULL, basic) is None
+    assert TokenService().authorizer(None).answer(headers('Basic realm="x"'), PULL, None) is None
+    assert TokenService().authorizer(LOGIN).answer(headers("Negotiate"), PULL, None) is None
+
+
+def test_realm_without_tls_is_refused_and_gets_no_password() -> None:
+    service = TokenService()
+    challenge = headers('Bearer realm="http://127.0.0.1:1/token"')
+    with pytest.raises(RegistryError, match="without TLS"):
+        service.authorizer(LOGIN).answer(challenge, PULL, None)
+    assert service.requests == []
+    loopback = service.authorizer(LOGIN, registry="http://127.0.0.1:5000")
+    assert loopback.answer(challenge, PULL, None) is not None
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_refused_login_says_whose_it_is(status: int) -> None:
+    service = TokenService(status=status, body=b'{"details":"incorrect username or password"}')
+    with pytest.raises(AccessError, match="refuses the login of 'u'") as caught:
+        service.authorizer(LOGIN).answer(headers(BEARER), PULL, None)
+    assert "incorrect username" in caught.value.message
+    assert caught.value.hint.endswith("docker login r.example")
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html></html>", b"[]", b"{}", b'{"token":""}', b'{"token":"a b"}', b'{"token":1}']
+)
+def test_answer_without_a_usable_token_is_an_error(body: bytes) -> None:
+    with pytest.raises(RegistryError, match="token service"):
+        TokenService(body=body).authorizer(LOGIN).answer(headers(BEARER), PULL, None)
+
+
+def test_token_service_that_fails_is_an_infrastructure_error() -> None:
+    service = TokenService(status=503, body=b"<html><title>down</title></html>")
+    with pytest.raises(
+        RegistryError, match=r"auth\.example of r\.example failed: HTTP 503"
+    ) as caught:
+        service.authorizer(LOGIN).answer(headers(BEARER), PULL, None)
+    assert caught.value.status == 503
+    assert len(service.requests) == 2
