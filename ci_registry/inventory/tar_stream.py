@@ -117,7 +117,12 @@ class _Source:
         return 0
 
 
-def _number(field: bytes, what: str) -> int:
+def parse_number(field: bytes, what: str) -> int:
+    """Return the number in a header field, octal or binary; 0 for an empty one.
+
+    Raises:
+        IntegrityError: it is neither.
+    """
     if field[0] & 0x80:
         if field[0] != 0x80:
             raise IntegrityError(f"tar: negative or huge {what}")
@@ -131,7 +136,7 @@ def _number(field: bytes, what: str) -> int:
 
 
 def _check_sum(block: bytes) -> None:
-    claimed = _number(block[148:156], "checksum")
+    claimed = parse_number(block[148:156], "checksum")
     head, tail = block[:148], block[156:]
     if claimed == sum(head) + 256 + sum(tail):
         return
@@ -227,6 +232,10 @@ class TarStream:
         self._left = 0
         self._padding = 0
         self.entries_count = 0
+        self.block = b""
+        """The header block of the current entry, for those who want mode and owner too."""
+        self.pax: dict[bytes, bytes] = {}
+        """The records of its extended header."""
 
     def next_entry(self) -> Header | None:
         """Return the next entry, None at the end; then the rest of the stream was seen to be zeros.
@@ -299,7 +308,7 @@ class TarStream:
     def _special(self, block: bytes, flag: bytes, extended: _Extended) -> None:
         if flag not in (b"x", b"g", b"L", b"K"):
             raise IntegrityError(f"tar: unsupported type of entry {flag!r}")
-        size = _number(block[124:136], "size")
+        size = parse_number(block[124:136], "size")
         if size > _SPECIAL_BYTES:
             raise IntegrityError(f"tar: extended header of {size} bytes")
         self._begin(size)
@@ -326,7 +335,8 @@ class TarStream:
 
     def _entry(self, block: bytes, flag: bytes, extended: _Extended) -> Header:
         kind, sparse = _KINDS[flag], flag == b"S"
-        size = _number(block[124:136], "size")
+        self.block, self.pax = block, extended.pax
+        size = parse_number(block[124:136], "size")
         raw = link = b""
         if extended.pax or extended.long_name or extended.long_link:
             sparse = sparse or extended.is_sparse
