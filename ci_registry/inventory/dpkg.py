@@ -20,7 +20,9 @@ _ON_DISK = frozenset(
 )
 """States of dpkg in which the files of a package are there; not `config-files`, `not-installed`."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
-_SOURCE = re.compile(r"(\S+)(?:\s+\((\S+)\))?")
+_VERSION = re.compile(r"[0-9A-Za-z.+:~-]+")
+_ARCHITECTURE = re.compile(r"[A-Za-z0-9-]*")
+_SOURCE = re.compile(rf"({_NAME.pattern})(?:\s+\(({_VERSION.pattern})\))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +69,14 @@ def _problem_of(fields: dict[str, str]) -> str:
         return f"a paragraph without a valid package name: {name[:60]!r}"
     if "status" in fields and len(fields["status"].split()) != 3:
         return f"{name}: malformed status {fields['status'][:60]!r}"
-    stanza = Stanza(fields=fields)
-    if stanza.is_on_disk and not re.fullmatch(r"[0-9A-Za-z.+:~-]+", fields.get("version", "")):
+    if not Stanza(fields=fields).is_on_disk:
+        return ""
+    if not _VERSION.fullmatch(fields.get("version", "")):
         return f"{name}: no valid version"
+    if "source" in fields and not _SOURCE.fullmatch(fields["source"]):
+        return f"{name}: malformed source {fields['source'][:60]!r}"
+    if not _ARCHITECTURE.fullmatch(fields.get("architecture", "")):
+        return f"{name}: malformed architecture"
     return ""
 
 
@@ -91,7 +98,8 @@ def read_dpkg(
         if file.problem:
             problems.append(unread("deb", file, file.problem))
             continue
-        if file.content and not file.content.endswith(b"\n"):
+        is_whole_database = file.path.endswith("/status")
+        if is_whole_database and file.content and not file.content.endswith(b"\n"):
             problems.append(unread("deb", file, "cut short: the last line has no end"))
         for stanza in parse_stanzas(file.content):
             named.add(stanza.fields.get("package", ""))

@@ -14,6 +14,8 @@ class Reader(StrEnum):
     DPKG_STATUS = "dpkg-status"
     DPKG_FILES = "dpkg-files"
     PYTHON = "python"
+    PYTHON_RECORD = "python-record"
+    """Says that a package is there, in case its metadata is not."""
     NODE = "node"
     NOBODY = "nobody"
     """A package database that we can't read: its presence is reported."""
@@ -56,6 +58,7 @@ _FILES = Interest(
 _PYTHON = Interest(
     reader=Reader.PYTHON, ecosystem="pypi", limit_bytes=4 * MIB, condense=_headers_only
 )
+_RECORD = Interest(reader=Reader.PYTHON_RECORD, ecosystem="pypi")
 _NODE = Interest(reader=Reader.NODE, ecosystem="npm", limit_bytes=4 * MIB)
 
 
@@ -73,6 +76,8 @@ _CONDA = _unread("conda", "conda package record")
 _ALPM = _unread("alpm", "pacman database")
 _NIX = _unread("nix", "Nix store database")
 _OPKG = _unread("opkg", "opkg database")
+_EGG = _unread("pypi", "zipped Python egg")
+_BITNAMI = _unread("bitnami", "Bitnami component list")
 _PNP = _unread("npm", "Yarn Plug'n'Play map")
 GO_BINARY = _unread("golang", "Go binary")
 RUST_BINARY = _unread("cargo", "Rust binary with an audit section")
@@ -116,6 +121,7 @@ def _desc(path: str) -> Interest | None:
 _BY_NAME: dict[str, Callable[[str], Interest | None]] = {
     "status": _status,
     "METADATA": _metadata,
+    "RECORD": _ending(".dist-info/RECORD", _RECORD),
     "PKG-INFO": _pkg_info,
     "package.json": _package_json,
     "os-release": _ending("os-release", _OS_RELEASE),
@@ -141,6 +147,10 @@ def _json(path: str) -> Interest | None:
     return _CONDA if path.rsplit("/", 2)[-2:-1] == ["conda-meta"] else None
 
 
+def _bitnami(path: str) -> Interest | None:
+    return _BITNAMI if path.startswith("opt/bitnami/") else None
+
+
 def _dpkg_files(path: str) -> Interest | None:
     folder = path.rsplit("/", 3)
     named = len(folder) >= 3 and folder[-3:-1] == ["dpkg", "info"]
@@ -153,10 +163,27 @@ _BY_EXTENSION: dict[str, Callable[[str], Interest | None]] = {
     "list": _dpkg_files,
     "md5sums": _dpkg_files,
     "egg-info": _ending(".egg-info", _PYTHON),
+    "egg": _ending(".egg", _EGG),
+    "spdx": _bitnami,
     "jar": _ending(".jar", _JAVA),
     "war": _ending(".war", _JAVA),
     "ear": _ending(".ear", _JAVA),
 }
+
+
+_LINKED_FOLDERS = frozenset(
+    {"node_modules", "dpkg", "info", "status.d", "rpm", "apk", "db", "conda-meta", "specifications"}
+    | {"composer", "local"}
+)
+
+
+def folder_may_matter(path: str) -> bool:
+    """Whether files in the folder at `path` can be of interest because of the folder's name."""
+    parts = path.rsplit("/", 2)
+    if parts[-1] in _LINKED_FOLDERS or parts[-1].endswith((".dist-info", ".egg-info")):
+        return True
+    above = parts[-3].rpartition("/")[2] if len(parts) == 3 and parts[-2][:1] == "@" else ""
+    return "node_modules" in (above, *parts[-2:-1])
 
 
 def interest_in(path: str) -> Interest | None:

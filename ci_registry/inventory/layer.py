@@ -102,9 +102,9 @@ def read_layer(
             for _rest in stream:
                 pass
         except IntegrityError as error:
-            blob.drain()  # a wrong digest or size is the better explanation, and raises
             if str(descriptor.digest) in error.message:
                 raise
+            blob.drain()  # a wrong digest or size is the better explanation, and raises
             raise IntegrityError(f"{what} ({descriptor.digest}): {error.message}") from error
         blob.drain()
     return Layer(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ci_registry.errors import IntegrityError
-from ci_registry.inventory.interest import Interest, interest_in
+from ci_registry.inventory.interest import Interest, folder_may_matter, interest_in
 from ci_registry.inventory.layer import Entry, Layer
 from ci_registry.inventory.tar_stream import Kind
 
@@ -51,6 +51,9 @@ class Found:
     """A file of interest, where it finally is."""
 
     path: str
+    """Where it was found, which may lead through a symbolic link."""
+    real: str
+    """Without any link."""
     interest: Interest
     node: Node
 
@@ -89,15 +92,19 @@ class ImageTree:
         folder = self._walk(_split(path), follow=True)[1]
         return tuple(sorted(folder.children)) if isinstance(folder, Folder) else ()
 
-    def files(self) -> Iterator[tuple[str, Node]]:
-        """Yield every file with its path, devices left out, in no particular order."""
-        waiting: list[tuple[str, Folder]] = [("", self._root)]
+    def below(self, path: str = "") -> Iterator[tuple[str, Node | Link]]:
+        """Yield files and symbolic links below a folder (links in `path` are followed), devices left out.
+
+        The paths are relative to the folder, in no particular order.
+        """
+        start = self._walk(_split(path), follow=True)[1]
+        waiting = [("", start)] if isinstance(start, Folder) else []
         while waiting:
             prefix, folder = waiting.pop()
             for name, child in folder.children.items():
                 if isinstance(child, Folder):
                     waiting.append((f"{prefix}{name}/", child))
-                elif isinstance(child, Node) and child.entry.kind is Kind.FILE:
+                elif isinstance(child, Link) or child.entry.kind is Kind.FILE:
                     yield prefix + name, child
 
     def _hide(self, layer: Layer) -> None:
@@ -200,15 +207,40 @@ class ImageTree:
 
 
 def files_of_interest(tree: ImageTree) -> tuple[tuple[Found, ...], int]:
-    """Return the files of interest, sorted by path, and the number of all files."""
-    found, count = [], 0
-    for path, node in tree.files():
+    """Return the files of interest, sorted by path, and the number of all files.
+
+    A file that only a symbolic link gives a telling name is found under that name.
+    """
+    found, links, count = [], [], 0
+    for path, node in tree.below():
+        if isinstance(node, Link):
+            links.append(path)
+            continue
         count += 1
         interest = interest_in(path) or node.entry.program
         if interest is not None:
-            found.append(Found(path, interest, node))
+            found.append(Found(path, path, interest, node))
+    known = {item.real for item in found}
+    for path in sorted(links):
+        for item in _behind_link(tree, path):
+            if item.real not in known:
+                known.add(item.real)
+                found.append(item)
     found.sort(key=lambda item: item.path)
     return tuple(found), count
+
+
+def _behind_link(tree: ImageTree, path: str) -> Iterator[Found]:
+    interest = interest_in(path)
+    if interest is not None and (node := tree.find(path)) is not None:
+        yield Found(path, tree.resolve(path), interest, node)
+    if not folder_may_matter(path):
+        return
+    real = tree.resolve(path)
+    for inside, child in tree.below(path):
+        interest = interest_in(f"{path}/{inside}")
+        if interest is not None and isinstance(child, Node):
+            yield Found(f"{path}/{inside}", f"{real}/{inside}", interest, child)
 
 
 def missing_content(found: Sequence[Found]) -> dict[int, frozenset[str]]:

@@ -50,6 +50,7 @@ def _name_and_version(file: ImageFile) -> tuple[str, str] | None:
         raise IntegrityError("package.json: name or version is not a string")
     if not name or not version:
         return None
-    if len(name + version) > 512 or not _NAME.fullmatch(name) or not version.isprintable():
+    printable_text = (name + version).isprintable()
+    if len(name + version) > 512 or not _NAME.fullmatch(name) or not printable_text:
         raise IntegrityError("package.json: malformed name or version")
     return name, version.strip().removeprefix("v")

@@ -48,7 +48,7 @@ def with_owners(
 
 
 def _owned(package: Package, file: ImageFile, claims: dict[str, _Claim]) -> Package:
-    claim = claims.get(file.path)
+    claim = claims.get(file.real)
     if claim is None or file.layer > claim.layer:
         return package
     if claim.md5 and claim.md5 != file.md5:

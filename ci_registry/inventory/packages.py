@@ -38,7 +38,10 @@ def read_contents(tree: ImageTree, found: Sequence[Found], diff_ids: Sequence[st
     files = _by_reader(found, diff_ids)
     distribution = _distribution(tree, files.get(Reader.OS_RELEASE, ()))
     debian, foreign = _debian(tree, files, distribution)
-    languages = (read_python(files.get(Reader.PYTHON, ())), read_node(files.get(Reader.NODE, ())))
+    languages = (
+        read_python(files.get(Reader.PYTHON, ()), files.get(Reader.PYTHON_RECORD, ())),
+        read_node(files.get(Reader.NODE, ())),
+    )
     sources = {
         printable(f.path): f
         for reader in (Reader.PYTHON, Reader.NODE)
@@ -70,6 +73,7 @@ def _by_reader(
         entry = item.node.entry
         file = ImageFile(
             path=item.path,
+            real=item.real,
             content=entry.content or b"",
             layer=item.node.layer,
             diff_id=diff_ids[item.node.layer],
@@ -81,7 +85,7 @@ def _by_reader(
 
 
 def _distribution(tree: ImageTree, files: Sequence[ImageFile]) -> Distribution | None:
-    by_path = {file.path: file for file in files}
+    by_path = {file.real: file for file in files}
     for path in _OS_RELEASE:
         file = by_path.get(tree.resolve(path))
         found = parse_os_release(file.content) if file is not None else None
@@ -94,13 +98,12 @@ def _debian(
     tree: ImageTree, files: dict[Reader, tuple[ImageFile, ...]], distribution: Distribution | None
 ) -> tuple[Reading, tuple[UnreadDatabase, ...]]:
     """Return the dpkg packages of the image, and other dpkg databases that lie in it."""
-    real = tree.resolve(_DPKG)
+    status, folder, info = (
+        tree.resolve(f"{_DPKG}/{name}") for name in ("status", "status.d", "info")
+    )
     own, foreign = [], []
     for file in files.get(Reader.DPKG_STATUS, ()):
-        inside = file.path == tree.resolve(f"{real}/status") or file.path.startswith(
-            f"{real}/status.d/"
-        )
-        if inside:
+        if file.real == status or file.real.startswith(f"{folder}/"):
             own.append(file)
         elif file.content or file.problem:
             reason = "dpkg database of another file system inside the image"
@@ -108,6 +111,6 @@ def _debian(
     listed = frozenset(
         package_of_list(file.path)
         for file in files.get(Reader.DPKG_FILES, ())
-        if file.path.startswith(f"{real}/info/") and file.path.endswith(".list")
+        if file.real.startswith(f"{info}/") and file.path.endswith(".list")
     )
     return read_dpkg(own, distribution, listed), tuple(foreign)

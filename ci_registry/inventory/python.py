@@ -6,9 +6,18 @@ from ci_registry.findings import Package
 from ci_registry.inventory.reading import ImageFile, Reading, printable, purl_part, unread
 
 
-def read_python(files: Sequence[ImageFile]) -> Reading:
-    """Return the packages of `METADATA`, `PKG-INFO` and single-file `.egg-info` files."""
-    packages, problems = [], []
+def read_python(files: Sequence[ImageFile], records: Sequence[ImageFile] = ()) -> Reading:
+    """Return the packages of `METADATA`, `PKG-INFO` and single-file `.egg-info` files.
+
+    A `RECORD` (in `records`) without `METADATA` beside it is a package of which we know nothing.
+    """
+    described = {file.real.rpartition("/")[0] for file in files}
+    packages = []
+    problems = [
+        unread("pypi", record, "an installed package without METADATA")
+        for record in records
+        if record.real.rpartition("/")[0] not in described
+    ]
     for file in files:
         name, version = _headers(file.content)
         problem = file.problem or _problem_of(name, version)

@@ -11,7 +11,9 @@ class ImageFile:
     """One file of interest with its content."""
 
     path: str
-    """Real path in the image, without leading slash."""
+    """Path in the image, without leading slash."""
+    real: str
+    """The same without symbolic links."""
     content: bytes
     """Condensed by its `Interest`."""
     layer: int
