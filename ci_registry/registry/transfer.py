@@ -1,8 +1,9 @@
 """Moves images between repositories: blobs in threads, then manifests, children before their index."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 
 from ci_registry.cancel import Cancel
 from ci_registry.errors import CancelledError, IntegrityError
@@ -91,39 +92,57 @@ def upload_blobs(
         CiRegistryError: the first error; the other uploads are stopped.
     """
     unique = {blob.digest: blob for blob in blobs}
-    order = sorted(unique.values(), key=lambda blob: -blob.size)
-    stop = threading.Event()
-    errors: list[BaseException] = []
+    one = _OneUpload(
+        source=source,
+        target=target,
+        cancel=cancel,
+        mount_from=mount_from,
+        report=lambda blob: _Reporter(on_event, image=image, step=step, blob=blob),
+    )
+    with ThreadPoolExecutor(max(1, workers), thread_name_prefix="blob") as pool:
+        order = sorted(unique.values(), key=lambda blob: -blob.size)
+        futures = {blob.digest: pool.submit(one, blob) for blob in order}
+        _settle(futures)
+    if one.errors:
+        raise one.errors[0]
+    return tuple(futures[digest].result() for digest in unique)
 
-    def upload(blob: Descriptor) -> PushedBlob:
-        report = _Reporter(on_event, image=image, step=step, blob=blob)
 
-        def pieces() -> Iterator[bytes]:
-            report.begin()
-            for piece in source.open(blob.digest):
-                cancel.check()
-                if stop.is_set():
-                    raise CancelledError("stopped because another blob failed")
-                yield piece
-                report.add(len(piece))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OneUpload:
+    """Uploads one blob after another of a transfer; the first error stops every other thread's."""
 
+    source: Repository
+    target: Repository
+    cancel: Cancel
+    mount_from: tuple[str, ...]
+    report: Callable[[Descriptor], "_Reporter"]
+    stop: threading.Event = field(default_factory=threading.Event)
+    errors: list[BaseException] = field(default_factory=list)
+
+    def __call__(self, blob: Descriptor) -> PushedBlob:
+        report = self.report(blob)
         try:
-            cancel.check()
-            pushed = target.push_blob(blob, pieces, mount_from=mount_from)
+            self.cancel.check()
+            pushed = self.target.push_blob(
+                blob, lambda: self._pieces(blob, report), mount_from=self.mount_from
+            )
         except BaseException as error:
-            if not stop.is_set():
-                errors.append(error)
-            stop.set()
+            if not self.stop.is_set():
+                self.errors.append(error)
+            self.stop.set()
             raise
         report.end(pushed.outcome)
         return pushed
 
-    with ThreadPoolExecutor(max(1, workers), thread_name_prefix="blob") as pool:
-        futures = {blob.digest: pool.submit(upload, blob) for blob in order}
-        _settle(futures)
-    if errors:
-        raise errors[0]
-    return tuple(futures[digest].result() for digest in unique)
+    def _pieces(self, blob: Descriptor, report: "_Reporter") -> Iterator[bytes]:
+        report.begin()
+        for piece in self.source.open(blob.digest):
+            self.cancel.check()
+            if self.stop.is_set():
+                raise CancelledError("stopped because another blob failed")
+            yield piece
+            report.add(len(piece))
 
 
 def _settle(futures: dict[Digest, Future[PushedBlob]]) -> None:
