@@ -75,7 +75,7 @@ def _check_optional(value: object) -> None:
         return
     for key, entry in as_object(value, what=f"{_WHAT}: optional").items():
         if isinstance(entry, dict | list):
-            raise IntegrityError(f"{_WHAT}: optional.{key[:60]} is not flat")
+            raise IntegrityError(f"{_WHAT}: optional member {key[:60]!r} is not flat")
 
 
 def _parse_identity(text: str) -> Reference:

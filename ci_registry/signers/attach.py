@@ -236,7 +236,7 @@ def _put_sig(job: _Job, tag: _SigTag, payloads: list[bytes]) -> bool:
 
 def _superseded(job: _Job, tag: _SigTag, added: int) -> frozenset[int]:
     """Return the positions of our oldest layers that are over the limit and not wanted now."""
-    too_many = len(tag.own) + added - max(MAX_OWN_LAYERS, len(job.references))
+    too_many = len(tag.own) + added - MAX_OWN_LAYERS
     removable = [i for i, reference in tag.own.items() if reference not in job.references]
     return frozenset(removable[: max(0, too_many)])
 

@@ -132,10 +132,10 @@ def _read_layer(
         signature = decode_base64(text, what="signature")
         parse_der_signature(signature)
         payload = known.get(layer.digest, b"")
-        if not payload or layer.size != len(payload):
+        if not payload:
             payload = _read_blob(repository, layer, MAX_PAYLOAD_BYTES)
         elif repository.size_of(layer.digest) != layer.size:
-            raise IntegrityError("its payload is gone")
+            raise IntegrityError("its payload is gone, or has another size")
     except (IntegrityError, NotFoundError, SignatureError) as error:
         return StoredSignature(
             format=SignFormat.SIG, place=place, position=position, problem=error.headline

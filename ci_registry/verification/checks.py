@@ -59,4 +59,6 @@ class VerificationResult:
             )
         error = next((c for c in decisive if c.status is CheckStatus.ERROR), None)
         detail = error.detail if error else "no check decided"
-        return IncompleteError(f"{self.digest}: {detail}", hint="remove what is too much there")
+        return IncompleteError(
+            f"{self.digest}: {detail}", hint="remove old signatures and attestations beside it"
+        )

@@ -21,6 +21,7 @@ from ci_registry.signers.keys import (
     load_public_key,
     read_key_source,
 )
+from ci_registry.signers.native import generate_signer
 from ci_registry.verification.read_back import verify_signed_by
 from tests.support.memory_repository import MemoryRepository
 from tests.support.signing import CREATED_AT, HERE, add_image
@@ -42,9 +43,14 @@ def _from_pkcs8_in_the_environment(_folder: Path) -> Signer:
     return load_private_key(pem, None)
 
 
+def _throw_away(_folder: Path) -> Signer:
+    return generate_signer()
+
+
 SIGNERS: dict[str, Callable[[Path], Signer]] = {
     "native, encrypted key file": _from_encrypted_file,
     "native, PKCS#8 variable": _from_pkcs8_in_the_environment,
+    "native, in memory only": _throw_away,
 }
 
 
@@ -60,6 +66,10 @@ def test_signature_is_strict_der_and_verifies_with_the_public_key(
     signature = signer.sign(payload)
     parse_der_signature(signature)
     assert is_signed_by(load_public_key(signer.public_key_pem), signature, payload)
+
+
+def test_two_throw_away_keys_differ() -> None:
+    assert generate_signer().public_key_pem != generate_signer().public_key_pem
 
 
 def test_same_payload_gives_the_same_signature(signer: Signer) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from ci_registry.attestations.manifests import signature_tag
 from ci_registry.attestations.simplesigning import write_payload
+from ci_registry.attestations.statement import parse_statement
 from ci_registry.cancel import Cancel
 from ci_registry.config.model import SignFormat
 from ci_registry.errors import (
@@ -26,6 +27,7 @@ from ci_registry.signers import attach
 from ci_registry.signers.attach import SignatureOutcome, sign_image
 from ci_registry.signers.interface import Signer
 from ci_registry.signers.native import NativeSigner
+from ci_registry.signers.stored import read_bundles
 from ci_registry.verification.read_back import verify_signed_by
 from tests.support.memory_repository import MemoryRepository, add_blob
 from tests.support.signing import (
@@ -247,6 +249,24 @@ def test_at_most_sixteen_layers_are_ours_and_the_oldest_goes(scene: Scene) -> No
         parse_reference(json.loads(p)["critical"]["identity"]["docker-reference"])
         for p in payloads[1:]
     ]
+
+
+def test_layer_that_is_wanted_now_is_not_dropped_though_it_is_the_oldest(scene: Scene) -> None:
+    for number in range(16):
+        scene.sign(HERE.tagged(f"v{number}"), formats=SignFormat.SIG)
+    scene.sign(HERE.tagged("v0"), HERE.tagged("new"))
+    assert scene.is_signed(HERE.tagged("v0"), HERE.tagged("new"))
+    assert len(scene.sig().layers) == 16
+
+
+def test_new_tag_adds_a_bundle_for_itself_alone(scene: Scene) -> None:
+    scene.sign()
+    scene.sign(HERE, HERE.tagged("latest"))
+    names = [
+        [subject.name for subject in parse_statement(found.payload).subjects]
+        for found in read_bundles(scene.repository, scene.image.digest)
+    ]
+    assert sorted(names) == [[str(HERE.tagged("latest"))], [str(HERE)]]
 
 
 def test_all_tags_of_one_run_are_kept_however_many(scene: Scene) -> None:

@@ -1,12 +1,14 @@
 """Key files: made, loaded, refused with one clear line (S11, S12)."""
 
 import base64
+import hashlib
 import json
 import secrets
 import traceback
 from collections.abc import Callable
 from typing import Any
 
+import nacl.secret
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -79,6 +81,22 @@ def test_two_keys_are_never_the_same_and_print_nothing() -> None:
     assert first.public_pem != second.public_pem
     assert "PRIVATE" not in repr(first)
     assert load_private_key(first.private_pem, Secret("")).public_key_pem == first.public_pem
+
+
+@pytest.mark.parametrize("n", [32768, 65536, 131072])
+def test_file_made_by_other_libraries_is_read_with_every_cost_that_cosign_used(n: int) -> None:
+    salt, nonce, password = b"s" * 32, b"n" * 24, "päss wörd"
+    derived = hashlib.scrypt(password.encode(), salt=salt, n=n, r=8, p=1, maxmem=2**28, dklen=32)
+    box = nacl.secret.SecretBox(derived).encrypt(pkcs8(P256), nonce).ciphertext
+    salt_text, nonce_text, box_text = (base64.b64encode(b).decode() for b in (salt, nonce, box))
+    document = {
+        "kdf": {"name": "scrypt", "params": {"N": n, "r": 8, "p": 1}, "salt": salt_text},
+        "cipher": {"name": "nacl/secretbox", "nonce": nonce_text},
+        "ciphertext": box_text,
+    }
+    pem = write_pem("ENCRYPTED COSIGN PRIVATE KEY", json.dumps(document).encode())
+    loaded = load_private_key(Secret(pem), Secret(password))
+    assert load_public_key(loaded.public_key_pem) == P256.public_key()
 
 
 def test_older_label_and_windows_line_ends_are_read() -> None:

@@ -337,7 +337,7 @@ def test_s10_bad_layers_beside_a_good_one_do_not_matter(scene: Scene) -> None:
     assert scene.verify(require_tag=True).valid
 
 
-@pytest.mark.parametrize("size", [0, 1, 239, 200 * 2**20, 2**60])
+@pytest.mark.parametrize("size", [0, 1, 239, 4000, 200 * 2**20, 2**60])
 def test_s10_declared_size_that_is_not_the_real_one_is_rejected(scene: Scene, size: int) -> None:
     scene.sig(scene.layer(size=size))
     rejected(scene.verify(), "bytes")
@@ -549,6 +549,14 @@ def test_a9_wrong_fields_in_the_listing_hide_nothing(scene: Scene) -> None:
     statement = write_statement(image_signature(scene.image.digest, [str(HERE)]))
     scene.attach(scene.bundle(statement), artifact_type="application/vnd.oci.empty.v1+json")
     assert scene.verify(require_tag=True).valid
+
+
+def test_a9_artifacts_that_are_no_bundles_say_nothing_about_signatures(scene: Scene) -> None:
+    statement = write_statement(image_signature(scene.image.digest, [str(HERE)]))
+    scene.attach(scene.bundle(statement), media_type="application/spdx+json")
+    result = scene.verify()
+    rejected(result, "no signature")
+    assert status_of(result, "bundle") is CheckStatus.SKIPPED
 
 
 def test_a9_referrer_of_another_image_is_ignored(scene: Scene) -> None:
