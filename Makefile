@@ -37,13 +37,13 @@ unit: $(STAMP)
 	@$(BIN)/pytest -q -n 2 tests/unit
 
 reference: $(STAMP)
-	@$(BIN)/python scripts/make-reference
+	@$(BIN)/python scripts/make_reference.py
 
 peers:
 	@scripts/install-peers .peers
 
 bench: $(STAMP)
-	@$(BIN)/python benchmarks/step.py
+	@$(BIN)/python -m benchmarks.step
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache ci-registry-report

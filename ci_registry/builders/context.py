@@ -6,6 +6,7 @@ from ci_registry.dockerfile.ignore import IgnoreMatcher, ignore_file_for, read_p
 from ci_registry.errors import SetupError, StorageError
 from ci_registry.files import read_file
 from ci_registry.source.hash import hash_entries
+from ci_registry.source.pack import pack_entries
 from ci_registry.source.walk import ContextEntry, context_files
 
 MAX_DOCKERFILE_BYTES = 4 * 1024 * 1024
@@ -52,6 +53,17 @@ def hash_context(context: Path, dockerfile: Path) -> str:
     if ignore_file is not None:
         extra.append(("ignore file", _read(ignore_file)))
     return hash_entries(context, entries, extra)
+
+
+def pack_context(context: Path, dockerfile: Path, target: Path) -> None:
+    """Write a plain tar of what is left of a context to `target`, for engines that are sent one.
+
+    Raises:
+        BuildError: an ignore pattern is malformed.
+        SetupError: something can't be read.
+        StorageError: the tar can't be written.
+    """
+    pack_entries(context, context_entries(context, dockerfile), target)
 
 
 def _read(path: Path) -> bytes:

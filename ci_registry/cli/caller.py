@@ -1,0 +1,64 @@
+"""What a command gets from the process that runs it: environment, clock, randomness, signals, console."""
+
+import contextlib
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ci_registry.cancel import Cancel
+from ci_registry.cli.console import open_console
+from ci_registry.cli.options import given_options, log_level
+from ci_registry.errors import ExitCode
+from ci_registry.secret import Masker
+from ci_registry.wiring.basis import Caller
+
+
+def utc_now() -> datetime:
+    """Return the time; the only clock of the program."""
+    return datetime.now(UTC)
+
+
+@contextlib.contextmanager
+def open_caller(values: Mapping[str, Any]) -> Iterator[Caller]:
+    """Make the `Caller` of a command; SIGINT and SIGTERM cancel it, a second one exits at once."""
+    cancel, masker = Cancel(), Masker()
+    level = log_level(verbose=bool(values.get("verbose")), quiet=bool(values.get("quiet")))
+    console = open_console(
+        os.environ, masker, log_format=values.get("log_format", "text"), level=level
+    )
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        if cancel.is_set:
+            os._exit(int(ExitCode.INTERRUPTED))
+        cancel.set(signal.Signals(number).name)
+
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield Caller(
+            env=dict(os.environ),
+            options=given_options(values),
+            folder=Path.cwd(),
+            cancel=cancel,
+            masker=masker,
+            on_event=console,
+            now=utc_now,
+            random=secrets.token_bytes,
+            print_command=_print_command,
+        )
+    finally:
+        console.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _print_command(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,128 @@
+"""The group of all commands, loaded lazily; turns errors into one line and an exit code."""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from ci_registry import __version__
+from ci_registry.errors import CiRegistryError, ConfigError, ExitCode
+
+_COMMANDS = {
+    "run": ("run", "Build, scan, judge, push, sign and tag; the whole pipeline."),
+    "plan": ("run", "Print what `run` would do and why; runs nothing."),
+    "build": ("image", "Build and verify images into OCI layouts; nothing is pushed."),
+    "scan": ("image", "Scan and judge an image in a registry or a layout."),
+    "sign": ("image", "Sign a digest that passed, and verify what was written."),
+    "verify": ("image", "Verify the signatures of an image with the public key."),
+    "serve": ("serve", "Serve a registry on loopback, for tests and laptops."),
+    "config": ("config", "Show, check and describe the settings."),
+    "policy": ("policy", "Check and explain the policy and the waivers."),
+    "keys": ("keys", "Generate signing keys."),
+}
+"""Command → (module in this package, one line for `--help`)."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports the module of a command only when that command runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names in the order of the table."""
+        return list(_COMMANDS)
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        cmd_name: str,
+    ) -> click.Command | None:
+        """Import and return one command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"ci_registry.cli.{_COMMANDS[cmd_name][0]}")
+        command = getattr(module, cmd_name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{cmd_name} is no command")
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As the parent, with a suggestion for a typo."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], _COMMANDS, 1)
+            if close:
+                message = f"{error.message} Did you mean {close[0]!r}?"
+                raise click.UsageError(message, ctx) from error
+            raise
+
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        formatter: click.HelpFormatter,
+    ) -> None:
+        """Write the list of commands without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ci-registry")
+def cli() -> None:
+    """One CI step for container images: build, scan, judge, push, sign, tag, report.
+
+    \b
+    Exit codes: 0 pass, 1 blocked by policy, 2 usage or settings, 3 build failed,
+    4 infrastructure, 5 incomplete evidence, 6 signature, 70 bug, 130 interrupted.
+    """  # noqa: D301 - click's mark for a paragraph that is not rewrapped
+
+
+def run_command_line(argv: Sequence[str]) -> int:
+    """Run one command; returns the exit code and never raises."""
+    try:
+        result = cli.main(args=list(argv), prog_name="ci-registry", standalone_mode=False)
+        return int(result) if isinstance(result, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return int(ExitCode.CONFIG)
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted")
+        return int(ExitCode.INTERRUPTED)
+    except CiRegistryError as error:
+        show_error(error)
+        return int(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away
+        return int(ExitCode.INFRASTRUCTURE)
+    except Exception:  # noqa: BLE001 - a bug: the traceback is what we need to mend it
+        _say("this is a bug in ci-registry; please report it with these lines:")
+        traceback.print_exc()
+        return int(ExitCode.BUG)
+
+
+def show_error(error: CiRegistryError) -> None:
+    """Print an expected failure: what happened and what to do next, one line each; annotated on GitHub."""
+    lines = [str(p) for p in error.problems] if isinstance(error, ConfigError) else [error.headline]
+    for line in lines:
+        _say(line)
+    rest = error.message.split("\n", 1)[1:] if not isinstance(error, ConfigError) else []
+    for text in (*rest, error.hint):
+        if text:
+            _say(text)
+
+
+def _say(text: str) -> None:
+    from ci_registry.cli.console import clean
+
+    color = "\x1b[31m" if sys.stderr.isatty() and "NO_COLOR" not in os.environ else ""
+    reset = "\x1b[0m" if color else ""
+    for line in text.splitlines() or [""]:
+        sys.stderr.write(f"{color}ci-registry:{reset} {clean(line)}\n")

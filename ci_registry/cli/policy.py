@@ -1,0 +1,46 @@
+"""`policy check | explain`: the policy that would decide, in English."""
+
+import sys
+from typing import Any
+
+import click
+
+from ci_registry.cli.caller import open_caller
+from ci_registry.cli.options import log_options, setting_options
+
+
+@click.group()
+def policy() -> None:
+    """Check and explain the policy and the waivers."""
+
+
+@policy.command()
+@setting_options()
+@log_options
+def explain(**values: Any) -> None:
+    """Print each rule of the effective policy as one sentence."""
+    from ci_registry.policy.explain import explain_policy
+    from ci_registry.wiring.basis import read_basis
+
+    with open_caller(values) as caller:
+        basis = read_basis(caller, needs_images=False)
+    sys.stdout.write(f"policy {basis.policy.name}, from {basis.policy.source}\n")
+    sys.stdout.write(explain_policy(basis.policy).rstrip() + "\n")
+    for waiver in basis.waivers:
+        ids = ", ".join(waiver.vulnerabilities)
+        sys.stdout.write(
+            f"waiver {waiver.id}: {ids}, owner {waiver.owner}, until {waiver.expires}\n"
+        )
+
+
+@policy.command()
+@setting_options()
+@log_options
+def check(**values: Any) -> None:
+    """Read policy and waivers; report every problem at once (exit 2)."""
+    from ci_registry.wiring.basis import read_basis
+
+    with open_caller(values) as caller:
+        basis = read_basis(caller, needs_images=False)
+    rules, waivers = len(basis.policy.rules), len(basis.waivers)
+    sys.stdout.write(f"valid: {rules} rules from {basis.policy.source}, {waivers} waivers\n")

@@ -1,0 +1,49 @@
+"""`run` and `plan`: the whole pipeline, and what it would do."""
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from ci_registry.cli.caller import open_caller
+from ci_registry.cli.options import format_option, log_options, setting_options
+
+
+@click.command()
+@setting_options()
+@log_options
+@format_option
+@click.pass_context
+def run(ctx: click.Context, /, output_format: str, **values: Any) -> None:
+    """Build, scan, judge, push, sign and tag; reports in every outcome.
+
+    With no settings file: ci-registry run --image ghcr.io/acme/app
+    """
+    from ci_registry.cli.outcome import finish
+    from ci_registry.pipeline.drive import Work
+    from ci_registry.wiring.command import run_pipeline
+
+    with open_caller(values) as caller:
+        result, files = run_pipeline(caller, Work(command="run"))
+    ctx.exit(finish(result, files, output_format))
+
+
+@click.command()
+@setting_options()
+@log_options
+@format_option
+@click.pass_context
+def plan(ctx: click.Context, /, output_format: str, **values: Any) -> None:
+    """Print what `run` would do to each image and why; runs and writes nothing."""
+    from ci_registry.cli.plan_text import plan_as_json, plan_as_text
+    from ci_registry.wiring.command import plan_pipeline
+
+    with open_caller(values) as caller:
+        plans, notes = plan_pipeline(caller)
+    if output_format == "json":
+        sys.stdout.write(json.dumps(plan_as_json(plans, notes), indent=2) + "\n")
+    else:
+        sys.stdout.write(plan_as_text(plans, notes))
+    codes = [problem.exit_code for item in plans for problem in item.problems]
+    ctx.exit(max(codes, default=0))

@@ -1,0 +1,178 @@
+"""Drives a whole command: gather, decide, the table of steps for every image, the result, the reports."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ci_registry.ci.tags import oci_labels
+from ci_registry.config.model import ImageSettings
+from ci_registry.errors import CiRegistryError, ExitCode, worst_exit_code
+from ci_registry.events import Level, Log
+from ci_registry.oci.reference import Reference
+from ci_registry.pipeline.decide import decide_image
+from ci_registry.pipeline.gather import Sources, gather_image
+from ci_registry.pipeline.images import run_images
+from ci_registry.pipeline.plan import GatheredRun, ImagePlan
+from ci_registry.pipeline.report import Reporter
+from ci_registry.pipeline.state import ImageRun, RunContext
+from ci_registry.pipeline.steps import steps_of
+from ci_registry.results import ImageResult, RunResult, SettingValue, Verdict
+from ci_registry.secret import Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A run that is ready to start: made by wiring, used inside its context."""
+
+    context: RunContext
+    gathered: GatheredRun
+    selected: tuple[str, ...]
+    values: tuple[SettingValue, ...]
+    notes: tuple[str, ...]
+    reporter: Reporter
+    ask_destinations: bool
+    """Whether existing tags may be looked up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What one call works on, beyond its settings."""
+
+    command: str
+    pull: Reference | None = None
+    keep_layouts: Path | None = None
+
+
+def make_plans(opened: Opened, images: Mapping[str, ImageSettings]) -> tuple[ImagePlan, ...]:
+    """Gather and decide for every image; nothing is written and nothing is built."""
+    run = opened.context
+    sources = Sources(
+        project=run.project,
+        work=run.work,
+        builders=run.parts.builders,
+        target=run.parts.target if opened.ask_destinations else None,
+    )
+    return tuple(
+        decide_image(
+            gather_image(name, images[name], run.settings, run.ci, sources),
+            opened.gathered,
+            run.settings,
+            run.ci,
+        )
+        for name in images
+    )
+
+
+def run_command(
+    work: Work,
+    open_run: Callable[[], AbstractContextManager[Opened]],
+    *,
+    fallback: Reporter,
+    base: RunResult,
+    say: Callable[[str], None],
+) -> tuple[RunResult, tuple[Path, ...]]:
+    """Run a command to its end and write the reports, whatever happened.
+
+    Args:
+        work: what to do.
+        open_run: reads the settings and opens everything; its errors end the run before any image.
+        fallback: where reports go when the settings can't be read.
+        base: result of a run that did nothing, with what is known from the start.
+        say: tells people when even the reports can't be written.
+
+    Returns:
+        The result and the report files. Exit code and files are right even when writing failed.
+    """
+    started, reporter, result = time.monotonic(), fallback, base
+    try:
+        with open_run() as opened:
+            reporter = opened.reporter
+            result = _run(work, opened, base)
+    except CiRegistryError as error:
+        result = _failed(base, error)
+    result = _timed(result, time.monotonic() - started)
+    try:
+        return result, reporter.write(result)
+    except CiRegistryError as error:
+        say(f"the reports are not complete: {error.headline}")
+        code = worst_exit_code((result.exit_code, error.exit_code))
+        return _with_exit_code(result, code, error.headline), ()
+
+
+def _run(work: Work, opened: Opened, base: RunResult) -> RunResult:
+    run = opened.context
+    chosen = {name: run.settings.images[name] for name in opened.selected}
+    plans = make_plans(opened, chosen)
+    images = tuple(_image_run(work, opened, plan, chosen[plan.name]) for plan in plans)
+    for image in images:
+        for note in image.plan.notes:
+            run.on_event(Log(message=note, image=image.name, step="plan", level=Level.WARNING))
+        what = f"{image.plan.action} with {image.plan.builder or 'no builder'}"
+        run.on_event(Log(message=f"{what}: {image.plan.builder_reason}", image=image.name))
+    specs = steps_of(work.command, run.settings.publish.upload)
+    results = run_images(images, specs, run, opened.reporter.save_traceback)
+    return _result(base, opened, results)
+
+
+def _image_run(work: Work, opened: Opened, plan: ImagePlan, settings: ImageSettings) -> ImageRun:
+    run = opened.context
+    folder = run.work / f"image-{plan.name}"
+    folder.mkdir()
+    variables = [item.partition("=")[2] or item for item in settings.secret_envs]
+    return ImageRun(
+        plan=plan,
+        settings=settings,
+        work=folder,
+        labels=oci_labels(run.ci),
+        secrets={name: Secret(run.env[name]) for name in variables if run.env.get(name)},
+        pull=work.pull,
+        keep_layout=work.keep_layouts / plan.name if work.keep_layouts else None,
+    )
+
+
+def _result(base: RunResult, opened: Opened, images: tuple[ImageResult, ...]) -> RunResult:
+    verdict = max((image.verdict for image in images), key=lambda v: v.rank, default=Verdict.PASS)
+    return replace(
+        base,
+        dry_run=opened.context.dry_run,
+        verdict=verdict,
+        exit_code=worst_exit_code(tuple(image.exit_code for image in images)),
+        images=images,
+        settings=opened.values,
+        ci=_ci_facts(opened),
+        notes=opened.notes,
+    )
+
+
+def _ci_facts(opened: Opened) -> dict[str, str]:
+    ci = opened.context.ci
+    facts = {
+        "provider": ci.provider,
+        "event": ci.event,
+        "commit": ci.commit,
+        "branch": ci.branch,
+        "tag": ci.tag,
+        "base_branch": ci.base_branch,
+        "change": ci.change,
+        "fork": str(ci.is_fork).lower(),
+        "protected": str(ci.is_protected).lower(),
+        "run_url": ci.run_url,
+        "repository_url": ci.repository_url,
+    }
+    return {key: str(value) for key, value in facts.items() if value}
+
+
+def _failed(base: RunResult, error: CiRegistryError) -> RunResult:
+    return replace(
+        base, error=error.message, error_hint=error.hint, exit_code=ExitCode(error.exit_code)
+    )
+
+
+def _timed(result: RunResult, duration_s: float) -> RunResult:
+    return replace(result, duration_s=duration_s)
+
+
+def _with_exit_code(result: RunResult, code: ExitCode, reason: str) -> RunResult:
+    return replace(result, exit_code=code, error=result.error or reason)

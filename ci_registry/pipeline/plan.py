@@ -1,0 +1,110 @@
+"""The plan of a run: what would happen to each image and why; pure values, printable."""
+
+from dataclasses import dataclass
+
+from ci_registry.builders.interface import CacheReferences, Probe
+from ci_registry.ci.tags import PlannedTag
+from ci_registry.config.model import ImageSettings
+from ci_registry.errors import ExitCode
+from ci_registry.oci.reference import Reference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanProblem:
+    """Something that preflight will stop at."""
+
+    message: str
+    hint: str = ""
+    exit_code: ExitCode = ExitCode.CONFIG
+    file: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExistingTag:
+    """A tag that exists already at a destination."""
+
+    destination: str
+    tag: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatheredImage:
+    """What was read about one image before anything is decided."""
+
+    name: str
+    settings: ImageSettings
+    dockerfile_name: str
+    """Path as the user knows it; relative to the project."""
+    bases: tuple[str, ...] = ()
+    tags: tuple[PlannedTag, ...] = ()
+    destinations: tuple[Reference, ...] = ()
+    probes: tuple[tuple[str, Probe], ...] = ()
+    """(builder, what it can do here), in order of preference."""
+    existing: tuple[ExistingTag, ...] = ()
+    problems: tuple[PlanProblem, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What could not be read, and what that means."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatheredRun:
+    """What was read about the run."""
+
+    key_present: bool
+    """Whether the source of the signing key has something in it."""
+    key_source: str
+    policy_source: str
+    scanner: str
+    database: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePlan:
+    """What will happen to one image."""
+
+    name: str
+    action: str
+    """`build` or `import`."""
+    reason: str
+    dockerfile: str
+    context: str
+    target: str
+    platforms: tuple[str, ...]
+    bases: tuple[str, ...]
+    builder: str
+    builder_reason: str
+    destinations: tuple[Reference, ...]
+    tags: tuple[PlannedTag, ...]
+    existing: tuple[ExistingTag, ...]
+    push: bool
+    by_digest: bool
+    push_reason: str
+    sign: bool
+    sign_reason: str
+    cache: CacheReferences
+    cache_reason: str
+    scanner: str
+    database: str
+    policy_source: str
+    problems: tuple[PlanProblem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def live_tags(self) -> tuple[PlannedTag, ...]:
+        """The tags that this event gives the image."""
+        return () if self.by_digest else tuple(tag for tag in self.tags if tag.tag)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Everything that a passing run would write, in order."""
+        if not self.push:
+            return ()
+        lines = [f"cache {self.cache.export}"] if self.cache.export else []
+        for place in self.destinations:
+            lines.append(f"manifests {place.name}@<digest>")
+            lines += [f"signatures {place.name}@<digest>"] if self.sign else []
+            lines += [f"tag {place.name}:{tag.tag}" for tag in self.live_tags]
+        return tuple(lines)

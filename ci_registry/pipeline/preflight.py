@@ -1,0 +1,138 @@
+"""Preflight: everything that can fail late fails now, before anything is built or written."""
+
+from collections.abc import Callable
+
+from ci_registry.errors import (
+    CiRegistryError,
+    SetupError,
+    StorageError,
+    worst_exit_code,
+)
+from ci_registry.files import free_bytes
+from ci_registry.pipeline.sizes import last_size
+from ci_registry.pipeline.state import Done, ImageRun, RunContext
+from ci_registry.results import Case, CaseStatus, StepStatus
+
+_MINIMUM_FREE_BYTES = 64 * 1024 * 1024
+_FREE_FACTOR = 2.5
+
+
+def preflight(image: ImageRun, run: RunContext) -> Done:
+    """Check builder, credentials, push right, scanner, policy, key and space; report all at once."""
+    checks: tuple[tuple[str, Callable[[], str]], ...] = (
+        ("plan complete", lambda: _plan_problems(image)),
+        ("builder available", lambda: image.plan.builder_reason),
+        ("build secrets present", lambda: _secrets(image)),
+        ("enough free space", lambda: _space(image, run)),
+        ("scanner available", lambda: _scanner(run)),
+        ("policy and waivers readable", lambda: f"policy from {run.policy.source}"),
+        ("push allowed", lambda: _push_right(image, run)),
+        ("signing key usable", lambda: _key(image, run)),
+    )
+    cases, failures = [], []
+    for name, check in checks:
+        try:
+            text = check()
+        except CiRegistryError as error:
+            failures.append(error)
+            body = f"{error.message}\n{error.hint}" if error.hint else error.message
+            cases.append(
+                Case(
+                    name=name,
+                    status=CaseStatus.ERROR,
+                    message=error.headline,
+                    body=body,
+                    kind="setup",
+                    line=error.line,
+                )
+            )
+        else:
+            is_skip = text.startswith("skipped: ")
+            status = CaseStatus.SKIPPED if is_skip else CaseStatus.PASSED
+            cases.append(
+                Case(
+                    name=name,
+                    status=status,
+                    message=text.removeprefix("skipped: "),
+                    body="" if is_skip else text,
+                )
+            )
+    if not failures:
+        return Done(cases=tuple(cases))
+    code = worst_exit_code(tuple(error.exit_code for error in failures))
+    worst = next(error for error in failures if error.exit_code is code)
+    return Done(
+        status=StepStatus.ERROR,
+        reason="; ".join(error.headline for error in failures),
+        hint=worst.hint,
+        exit_code=code,
+        cases=tuple(cases),
+    )
+
+
+def _plan_problems(image: ImageRun) -> str:
+    problems = image.plan.problems
+    if not problems:
+        return image.plan.reason
+    first = problems[0]
+    error = CiRegistryError(
+        "\n".join(problem.message for problem in problems),
+        hint=first.hint,
+        file=first.file,
+        line=first.line,
+    )
+    error.exit_code = worst_exit_code(tuple(problem.exit_code for problem in problems))
+    raise error
+
+
+def _secrets(image: ImageRun) -> str:
+    wanted = image.settings.secret_envs
+    missing = [
+        name
+        for name in (item.partition("=")[2] or item for item in wanted)
+        if name not in image.secrets
+    ]
+    if missing:
+        raise SetupError(
+            f"build secret {missing[0]} is not set in the environment",
+            hint="secret_envs holds names of variables; set them in the CI's secret settings",
+        )
+    count = len(wanted) + len(image.settings.secret_files)
+    return f"{count} build secrets" if count else "skipped: this image has no build secrets"
+
+
+def _space(image: ImageRun, run: RunContext) -> str:
+    wanted = max(_MINIMUM_FREE_BYTES, int(_FREE_FACTOR * last_size(run.cache, image.name)))
+    free = free_bytes(run.work)
+    if free < wanted:
+        raise StorageError(
+            f"{run.work} has {free // 2**20} MiB free, this image needs {wanted // 2**20} MiB",
+            hint="free some space, or set CIREG_WORK_DIR to a larger disk",
+        )
+    return f"{free // 2**20} MiB free, {wanted // 2**20} MiB wanted"
+
+
+def _scanner(run: RunContext) -> str:
+    info = run.parts.open_scanner().probe()
+    program = f" ({info.program}, sha256 {info.sha256[:12]})" if info.program else ""
+    return f"{info.name} {info.version}{program}; {info.database}"
+
+
+def _push_right(image: ImageRun, run: RunContext) -> str:
+    if not image.plan.push:
+        return f"skipped: {image.plan.push_reason}"
+    for place in image.plan.destinations:
+        run.parts.check_push(place)
+    return ", ".join(place.name for place in image.plan.destinations)
+
+
+def _key(image: ImageRun, run: RunContext) -> str:
+    if not image.plan.sign:
+        return f"skipped: {image.plan.sign_reason}"
+    image.signer = run.parts.load_signer()
+    if image.signer is None:
+        raise SetupError(
+            f"sign.mode is key, but {run.settings.sign.key} is not set",
+            hint="set the variable, or `sign.mode: auto` to publish unsigned",
+        )
+    return image.plan.sign_reason

@@ -1,0 +1,154 @@
+"""What the steps of a run work with: the parts that wiring made, and the state of each image."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from ci_registry.builders.interface import Builder
+from ci_registry.cancel import Cancel
+from ci_registry.ci.context import CiContext
+from ci_registry.config.model import ImageSettings, Settings
+from ci_registry.errors import ExitCode
+from ci_registry.events import EventSink
+from ci_registry.findings import ScanResult
+from ci_registry.inventory.inspect import InspectedImage
+from ci_registry.oci.digest import Digest
+from ci_registry.oci.platform import Platform
+from ci_registry.oci.reference import Reference
+from ci_registry.pipeline.plan import ImagePlan
+from ci_registry.policy.model import Policy
+from ci_registry.policy.waivers import Waiver
+from ci_registry.registry.interface import Repository
+from ci_registry.registry.layout import Layout
+from ci_registry.results import (
+    BuildOutcome,
+    Case,
+    Decision,
+    PublishedReference,
+    Step,
+    StepResult,
+    StepStatus,
+)
+from ci_registry.scanners.interface import Scanner
+from ci_registry.secret import Secret
+from ci_registry.signers.interface import Signer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The objects that a run is made of; chosen by `wiring`, replaced by fakes in tests."""
+
+    builders: Mapping[str, Builder]
+    """By name, in the order in which `auto` tries them."""
+    export_from_engine: Callable[[str, Path, Platform], BuildOutcome]
+    """Writes an image of the Docker engine as a layout."""
+    open_scanner: Callable[[], Scanner]
+    load_signer: Callable[[], Signer | None]
+    """Raises `SetupError` when the key is there but unusable; None when its source is empty."""
+    source: Callable[[Reference], Repository]
+    """Opens a repository for reading."""
+    target: Callable[[Reference], Repository]
+    """Opens where a destination is written: the registry itself, or the embedded one in a dry run."""
+    check_push: Callable[[Reference], None]
+    """Raises `AccessError` when the credentials can't push there."""
+    docker_config: Callable[[tuple[str, ...], Path], Path]
+    """Writes a private `DOCKER_CONFIG` with the credentials for these hosts into a folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """What all images of a run share."""
+
+    settings: Settings
+    ci: CiContext
+    policy: Policy
+    waivers: tuple[Waiver, ...]
+    parts: Parts
+    project: Path
+    """Absolute folder that relative paths start from."""
+    work: Path
+    """Private work folder of the run."""
+    cache: Path
+    env: Mapping[str, str]
+    now: Callable[[], datetime]
+    cancel: Cancel
+    on_event: EventSink
+    dry_run: bool = False
+    scan_notes: tuple[str, ...] = ()
+
+    @property
+    def source_date_epoch(self) -> int:
+        """The time of the commit in seconds; 0 outside git, so that builds stay reproducible."""
+        return int(self.ci.committed_at.timestamp()) if self.ci.committed_at else 0
+
+
+@dataclass(slots=True, kw_only=True)
+class ImageRun:
+    """The state of one image; each step writes only its own fields, the next ones read them."""
+
+    plan: ImagePlan
+    settings: ImageSettings
+    work: Path
+    labels: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+    pull: Reference | None = None
+    """The reference to fetch instead of building, for the single step `scan REFERENCE`."""
+    keep_layout: Path | None = None
+    """Where the layout stays after the run, for the single step `build`."""
+    layout: Layout | None = None
+    build: BuildOutcome | None = None
+    inspected: InspectedImage | None = None
+    scans: tuple[ScanResult, ...] = ()
+    decision: Decision | None = None
+    signer: Signer | None = None
+    uploads: dict[str, PublishedReference] = field(default_factory=dict)
+    """By destination name: the blobs that travelled, while nothing is published yet."""
+    published: dict[str, PublishedReference] = field(default_factory=dict)
+    skipped_tags: dict[str, str] = field(default_factory=dict)
+    """Tag → why it is not moved."""
+    signed: bool = False
+
+    @property
+    def name(self) -> str:
+        """The image's name in the settings."""
+        return self.plan.name
+
+    @property
+    def digest(self) -> Digest | None:
+        """Of the index, or of the manifest when there is none."""
+        return self.inspected.root.digest if self.inspected else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What a step hands back when it did not raise."""
+
+    status: StepStatus = StepStatus.PASSED
+    reason: str = ""
+    hint: str = ""
+    exit_code: ExitCode = ExitCode.OK
+    cases: tuple[Case, ...] = ()
+
+
+def skipped(reason: str, *cases: Case) -> Done:
+    """Return the value of a step that had nothing to do, with the reason."""
+    return Done(status=StepStatus.SKIPPED, reason=reason, cases=cases)
+
+
+StepAction = Callable[[ImageRun, RunContext], Done]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepSpec:
+    """One line of the pipeline's table."""
+
+    step: Step
+    needs: tuple[Step, ...]
+    action: StepAction
+    limit: str = ""
+
+
+def not_run(step: Step, reason: str) -> StepResult:
+    """Return the result of a step that never started."""
+    return StepResult(step=step, status=StepStatus.SKIPPED, reason=reason)

@@ -1,0 +1,252 @@
+"""The steps that write to registries: blobs, then manifests by digest, then signatures, then tags.
+
+Blobs have no name and may travel while the scanner works. Everything else waits for the verdict.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from ci_registry.config.model import OnExisting
+from ci_registry.errors import (
+    AccessError,
+    CiRegistryError,
+    IntegrityError,
+    RegistryError,
+)
+from ci_registry.events import Log
+from ci_registry.inventory.inspect import InspectedImage
+from ci_registry.oci.reference import Reference, parse_reference
+from ci_registry.pipeline.state import Done, ImageRun, RunContext, skipped
+from ci_registry.registry.interface import BlobOutcome, Repository
+from ci_registry.registry.layout import Layout
+from ci_registry.registry.transfer import (
+    blobs_of,
+    manifests_of,
+    publish_manifests,
+    upload_blobs,
+)
+from ci_registry.results import Case, CaseStatus, PublishedReference
+from ci_registry.signers.attach import sign_image
+from ci_registry.verification.read_back import verify_signed_by
+
+_WORKERS_PER_DESTINATION = 4
+
+
+def _verified(image: ImageRun) -> tuple[Layout, InspectedImage]:
+    if image.layout is None or image.inspected is None:
+        raise AssertionError("this step runs after inspect")
+    return image.layout, image.inspected
+
+
+def _mount_sources(image: ImageRun) -> tuple[str, ...]:
+    """The repositories of the base images: their layers may be mounted instead of sent."""
+    return tuple(dict.fromkeys(parse_reference(base).name for base in image.plan.bases))
+
+
+def _each(image: ImageRun, work: Callable[[Reference], None]) -> None:
+    """Do `work` for every destination at once; the first error is raised when all have ended."""
+    places = image.plan.destinations
+    with ThreadPoolExecutor(max_workers=max(1, len(places))) as pool:
+        futures = [pool.submit(work, place) for place in places]
+        for future in futures:
+            future.result()
+
+
+def upload(image: ImageRun, run: RunContext) -> Done:
+    """Send the blobs of all platforms to every destination: skip, mount, or one PUT each."""
+    if not image.plan.push:
+        return skipped(image.plan.push_reason)
+    layout, inspected = _verified(image)
+    blobs = blobs_of(manifests_of(layout, inspected.root.descriptor))
+
+    def send(place: Reference) -> None:
+        pushed = upload_blobs(
+            layout,
+            run.parts.target(place),
+            blobs,
+            workers=_WORKERS_PER_DESTINATION,
+            cancel=run.cancel,
+            on_event=run.on_event,
+            image=image.name,
+            mount_from=_mount_sources(image),
+        )
+        outcomes = [blob.outcome for blob in pushed]
+        image.uploads[place.name] = PublishedReference(
+            name=place.name,
+            digest=inspected.root.digest,
+            blobs_uploaded=outcomes.count(BlobOutcome.UPLOADED),
+            blobs_mounted=outcomes.count(BlobOutcome.MOUNTED),
+            blobs_present=outcomes.count(BlobOutcome.PRESENT),
+            bytes_sent=sum(blob.bytes_sent for blob in pushed),
+        )
+
+    _each(image, send)
+    lines = [
+        f"{p.name}: {p.blobs_uploaded} sent ({p.bytes_sent} bytes), {p.blobs_mounted} mounted,"
+        f" {p.blobs_present} already there"
+        for p in image.uploads.values()
+    ]
+    return Done(cases=(Case(name="blobs uploaded", body="\n".join(lines)),))
+
+
+def publish(image: ImageRun, run: RunContext) -> Done:
+    """Put the manifests by digest, bytes as built; first make sure that no fixed tag is in the way."""
+    if not image.plan.push:
+        return skipped(image.plan.push_reason)
+    layout, inspected = _verified(image)
+    for place in image.plan.destinations:
+        _check_fixed_tags(image, run, run.parts.target(place), place)
+
+    def put(place: Reference) -> None:
+        digest = publish_manifests(layout, run.parts.target(place), inspected.root.descriptor)
+        if digest != inspected.root.digest:
+            raise IntegrityError(f"{place.name} stored {digest}, not {inspected.root.digest}")
+        image.published[place.name] = image.uploads[place.name]
+
+    _each(image, put)
+    case = Case(name="manifests stored, digest equal", body=f"{inspected.root.digest}")
+    return Done(cases=(case,))
+
+
+def _check_fixed_tags(
+    image: ImageRun, run: RunContext, target: Repository, place: Reference
+) -> None:
+    """Look at the tags that are meant never to move before anything is named."""
+    digest = image.digest
+    for tag in image.plan.live_tags:
+        if not tag.fixed:
+            continue
+        found = target.resolve(tag.tag)
+        if found is None or found.digest == digest:
+            continue
+        if run.settings.publish.on_existing is OnExisting.FAIL:
+            raise AccessError(
+                f"{place.name}:{tag.tag} exists and is another image"
+                f" ({found.digest.short}, this one is {digest.short if digest else '?'})",
+                hint="set publish.on_existing to keep or overwrite, or build reproducibly",
+            )
+        if run.settings.publish.on_existing is OnExisting.KEEP:
+            image.skipped_tags[tag.tag] = f"exists at {place.name} and is kept"
+
+
+def sign(image: ImageRun, run: RunContext) -> Done:
+    """Sign index and platform manifests in every destination, read back, verify."""
+    if not image.plan.sign:
+        return skipped(
+            image.plan.sign_reason,
+            Case(name="signature", status=CaseStatus.SKIPPED, message=image.plan.sign_reason),
+        )
+    _, inspected = _verified(image)
+    if image.signer is None:
+        raise AssertionError("preflight loaded the key")
+    signer = image.signer
+    subjects = {
+        d.digest: d
+        for d in (
+            inspected.root.descriptor,
+            *(platform.manifest for platform in inspected.platforms),
+        )
+    }
+    created = run.ci.committed_at or run.now()
+    lines = []
+    for place in image.plan.destinations:
+        run.cancel.check()
+        target = run.parts.target(place)
+        names = tuple(
+            place.tagged(tag.tag)
+            for tag in image.plan.live_tags
+            if tag.tag not in image.skipped_tags
+        ) or (place,)
+        written: list[str] = []
+        for subject in subjects.values():
+            outcome = sign_image(
+                target,
+                subject,
+                names,
+                signer,
+                run.settings.sign.format,
+                created_at=created,
+                cancel=run.cancel,
+            )
+            result = verify_signed_by(
+                target, subject, names, signer.public_key_pem, run.settings.sign.format
+            )
+            if (failure := result.failure()) is not None:
+                raise failure
+            written += [f"{kind} written" for kind in outcome.written]
+            written += [f"{kind} already valid" for kind in outcome.found]
+        formats = {"both": ("sig", "bundle")}.get(
+            run.settings.sign.format, (str(run.settings.sign.format),)
+        )
+        image.published[place.name] = replace(image.published[place.name], signatures=formats)
+        lines.append(f"{place.name}: {', '.join(dict.fromkeys(written))}")
+    image.signed = True
+    return Done(cases=(Case(name="signature", body="\n".join(lines)),))
+
+
+def tag(image: ImageRun, run: RunContext) -> Done:
+    """Move the tags, in every destination, only now; each is read back and compared.
+
+    What was moved before a failure is recorded with its previous digest; nothing is rolled back,
+    and running again is safe.
+    """
+    if not image.plan.push:
+        return skipped(image.plan.push_reason)
+    if image.plan.by_digest:
+        return skipped("pushed by digest: a later merge gives it a name")
+    _, inspected = _verified(image)
+    cases = []
+    for planned in image.plan.tags:
+        name = f"tag {planned.template}"
+        reason = planned.reason if not planned.tag else image.skipped_tags.get(planned.tag, "")
+        if reason:
+            cases.append(Case(name=name, status=CaseStatus.SKIPPED, message=reason))
+            continue
+        for place in image.plan.destinations:
+            run.cancel.check()
+            _move(image, run, place, planned.tag, inspected)
+        cases.append(
+            Case(
+                name=name,
+                body="\n".join(f"{place.name}:{planned.tag}" for place in image.plan.destinations),
+            )
+        )
+    return Done(cases=tuple(cases))
+
+
+def _move(
+    image: ImageRun, run: RunContext, place: Reference, tag_name: str, inspected: InspectedImage
+) -> None:
+    target, root = run.parts.target(place), inspected.root
+    try:
+        before = target.resolve(tag_name)
+        if before is None or before.digest != root.digest:
+            run.cancel.check()
+            target.push(tag_name, root.body, root.media_type)
+            if before is not None:
+                _note(image, place, previous=(tag_name, str(before.digest)))
+        if target.fetch(tag_name).digest != root.digest:
+            raise RegistryError(
+                f"{place.name}:{tag_name} points at another image after it was moved"
+            )
+    except CiRegistryError as error:
+        moved = [f"{p.name}:{t}" for p in image.published.values() for t in p.tags_moved]
+        if moved:
+            error.hint = f"already moved: {', '.join(moved)}. {error.hint}".strip()
+        raise
+    _note(image, place, moved=tag_name)
+    run.on_event(
+        Log(message=f"{place.name}:{tag_name} → {root.digest}", image=image.name, step="tag")
+    )
+
+
+def _note(
+    image: ImageRun, place: Reference, *, moved: str = "", previous: tuple[str, str] | None = None
+) -> None:
+    known = image.published[place.name]
+    image.published[place.name] = replace(
+        known,
+        tags_moved=(*known.tags_moved, moved) if moved else known.tags_moved,
+        previous=(*known.previous, previous) if previous else known.previous,
+    )

@@ -1,0 +1,194 @@
+"""Reads what every command starts from: CI context, settings, policy, waivers; nothing is opened yet.
+
+An adapter gets its own section of the settings, never all of them, and never the environment of
+this process beyond what it names.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from ci_registry.cancel import Cancel
+from ci_registry.ci.context import CiContext
+from ci_registry.ci.detect import detect, is_gitlab
+from ci_registry.ci.git import Git
+from ci_registry.ci.gitlab import gitlab_image
+from ci_registry.ci.trusted import TrustedSource, trusted_source
+from ci_registry.config.load import SAME_AS_CHECKOUT, Loaded, SourceFile, load_settings
+from ci_registry.config.model import FailOn, InlineDocument, Settings
+from ci_registry.errors import ConfigError, Problem, UsageError
+from ci_registry.events import EventSink
+from ci_registry.files import read_file
+from ci_registry.policy.model import Policy
+from ci_registry.policy.waivers import Waiver
+from ci_registry.process import ProcessRunner
+from ci_registry.secret import Masker
+
+CONFIG_FILE = ".ci-registry.yml"
+WAIVER_FILE = "waivers.yml"
+_MAX_FILE_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """What the process that runs a command hands over."""
+
+    env: Mapping[str, str]
+    options: Mapping[str, object]
+    """Settings from the command line, by option name, as text."""
+    folder: Path
+    cancel: Cancel
+    masker: Masker
+    on_event: EventSink
+    now: Callable[[], datetime]
+    random: Callable[[int], bytes]
+    print_command: Callable[[str], None]
+
+    @property
+    def runner(self) -> ProcessRunner:
+        """Runs programs for this caller."""
+        return ProcessRunner(cancel=self.cancel, masker=self.masker)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """Settings, CI context and the documents that decide, all read and checked."""
+
+    loaded: Loaded
+    ci: CiContext
+    project: Path
+    trusted: TrustedSource
+    policy: Policy
+    waivers: tuple[Waiver, ...]
+    env: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def settings(self) -> Settings:
+        """The effective settings."""
+        return self.loaded.settings
+
+
+def project_folder(caller: Caller) -> Path:
+    """Return the folder that relative paths start from.
+
+    Raises:
+        UsageError: the one named is no folder.
+    """
+    name = str(
+        caller.options.get("working-directory") or caller.env.get("CIREG_WORKING_DIRECTORY") or "."
+    )
+    folder = (caller.folder / name).resolve()
+    if not folder.is_dir():
+        raise UsageError(f"the working directory {name} is no folder")
+    return folder
+
+
+def read_basis(caller: Caller, *, needs_images: bool = True) -> Basis:
+    """Read CI context, settings, policy and waivers.
+
+    Raises:
+        ConfigError, UsageError, SetupError: something that a person wrote is wrong.
+    """
+    project = project_folder(caller)
+    git = Git(run=caller.runner, env=caller.env, folder=project)
+    ci = detect(caller.env, git)
+    policy_ref = str(caller.options.get("policy-ref") or caller.env.get("CIREG_POLICY_REF") or "")
+    offline = "offline" in caller.options or caller.env.get("CIREG_OFFLINE") == "true"
+    trusted = trusted_source(ci, git, policy_ref=policy_ref, offline=offline)
+    loaded = _load(caller, project, trusted, needs_images=needs_images)
+    settings = loaded.settings
+    if settings.auth.registry_password:
+        caller.masker.add(settings.auth.registry_password)
+    policy = _read_policy(settings, trusted)
+    waivers = _read_waivers(settings, trusted, caller.now())
+    notes = (*ci.notes, *loaded.notes, *((trusted.note,) if trusted.note else ()))
+    return Basis(
+        loaded=loaded,
+        ci=ci,
+        project=project,
+        trusted=trusted,
+        policy=policy,
+        waivers=waivers,
+        env=caller.env,
+        notes=notes,
+    )
+
+
+def _load(caller: Caller, project: Path, trusted: TrustedSource, *, needs_images: bool) -> Loaded:
+    named = str(caller.options.get("config") or caller.env.get("CIREG_CONFIG") or "")
+    path = named or CONFIG_FILE
+    file = project / path
+    if named and not file.is_file():
+        raise UsageError(f"there is no settings file {named}")
+    checkout = None
+    if file.is_file():
+        checkout = SourceFile(path=path, data=read_file(file, max_bytes=_MAX_FILE_BYTES))
+    env, options = dict(caller.env), dict(caller.options)
+    own_image = gitlab_image(env) if is_gitlab(env) else ""
+    if own_image and checkout is None and not options.get("image") and not env.get("CIREG_IMAGE"):
+        env["CIREG_IMAGE"] = own_image
+    same = trusted.is_checkout
+    data = None if same else trusted.read(path)
+    loaded = load_settings(
+        checkout=checkout,
+        trusted=SAME_AS_CHECKOUT
+        if same
+        else None
+        if data is None
+        else SourceFile(path=path, data=data, ref=trusted.label),
+        env=env,
+        options=options,
+        needs_images=needs_images,
+    )
+    if checkout is not None and not same and data is None:
+        note = f"{trusted.label} has no {path}: what decides the verdict takes effect once merged"
+        loaded = replace(loaded, notes=(*loaded.notes, note))
+    settings = loaded.settings
+    if own_image and not settings.registry and not settings.registries:
+        loaded = replace(loaded, settings=replace(settings, registry=own_image))
+    return loaded
+
+
+def _read_policy(settings: Settings, trusted: TrustedSource) -> Policy:
+    from ci_registry.policy.builtin import BUILT_IN
+    from ci_registry.policy.evaluate import with_fail_on
+    from ci_registry.policy.reader import read_policy
+
+    if isinstance(settings.policy, InlineDocument):
+        inline = settings.policy
+        policy = read_policy(inline.text.encode(), file=inline.file, first_line=inline.line)
+        policy = replace(policy, source=f"{inline.file} ({trusted.label})")
+    elif settings.policy:
+        data = trusted.read(settings.policy)
+        if data is None:
+            raise ConfigError(
+                (
+                    Problem(
+                        message=f"the policy file does not exist at {trusted.label}",
+                        file=settings.policy,
+                    ),
+                )
+            )
+        policy = read_policy(data, file=settings.policy)
+        policy = replace(policy, source=f"{settings.policy} ({trusted.label})")
+    else:
+        policy = BUILT_IN
+    if trusted.label == "untrusted":
+        policy = replace(policy, source=f"untrusted: {policy.source}")
+    return policy if settings.fail_on is FailOn.NONE else with_fail_on(policy, settings.fail_on)
+
+
+def _read_waivers(settings: Settings, trusted: TrustedSource, now: datetime) -> tuple[Waiver, ...]:
+    from ci_registry.policy.waivers import read_waivers
+
+    name = settings.waivers or WAIVER_FILE
+    data = trusted.read(name)
+    if data is None:
+        if settings.waivers:
+            raise ConfigError(
+                (Problem(message=f"the waiver file does not exist at {trusted.label}", file=name),)
+            )
+        return ()
+    return read_waivers(data, file=name, today=now.date())

@@ -1,0 +1,168 @@
+"""Opens a run from the command line's values and drives it: what `run`, `plan`, `build` and `scan` call."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from ci_registry import __version__
+from ci_registry.config.model import ReportSettings, ScannerChoice, Settings, SignMode
+from ci_registry.errors import CiRegistryError, ExitCode
+from ci_registry.events import Level, Log
+from ci_registry.files import cache_folder, work_folder, work_root
+from ci_registry.oci.reference import Reference, parse_reference
+from ci_registry.pipeline.drive import Opened, Work, make_plans, run_command
+from ci_registry.pipeline.plan import GatheredRun, ImagePlan
+from ci_registry.pipeline.report import Reporter
+from ci_registry.pipeline.state import RunContext
+from ci_registry.results import RunResult, Verdict
+from ci_registry.wiring.basis import Basis, Caller, project_folder, read_basis
+from ci_registry.wiring.parts import open_parts
+
+_DRY_RUN_KEY = "a throw-away key"
+
+
+def run_pipeline(caller: Caller, work: Work) -> tuple[RunResult, tuple[Path, ...]]:
+    """Run a command of the pipeline; returns its result and the report files."""
+    base = RunResult(
+        tool_version=__version__,
+        command=work.command,
+        dry_run=False,
+        started_at=caller.now(),
+        duration_s=0.0,
+        verdict=Verdict.INCOMPLETE,
+        exit_code=ExitCode.OK,
+        images=(),
+    )
+    folder = caller.folder
+    with contextlib.suppress(CiRegistryError):
+        folder = project_folder(caller)
+    named = caller.options.get("report-dir") or caller.env.get("CIREG_REPORT_DIR")
+    fallback = _reporter(caller, folder / str(named or ReportSettings().dir), ReportSettings())
+
+    def say(text: str) -> None:
+        caller.on_event(Log(message=text, level=Level.ERROR))
+
+    return run_command(work, lambda: open_run(caller), fallback=fallback, base=base, say=say)
+
+
+def plan_pipeline(caller: Caller) -> tuple[tuple[ImagePlan, ...], tuple[str, ...]]:
+    """Gather and decide only; returns the plans and what people should know."""
+    with open_run(caller, plan_only=True) as opened:
+        chosen = {name: opened.context.settings.images[name] for name in opened.selected}
+        return make_plans(opened, chosen), opened.notes
+
+
+@contextlib.contextmanager
+def open_run(caller: Caller, *, plan_only: bool = False) -> Iterator[Opened]:
+    """Read the settings and open everything that the run needs; all is closed at the end."""
+    basis = read_basis(caller)
+    settings = basis.settings
+    dry_run = basis.loaded.run.dry_run
+    env = dict(caller.env)
+    if settings.work_dir:
+        env["CIREG_WORK_DIR"] = settings.work_dir
+    if settings.cache_dir:
+        env["CIREG_CACHE_DIR"] = settings.cache_dir
+    for note in basis.notes:
+        caller.on_event(Log(message=note, level=Level.WARNING))
+    with (
+        work_folder(work_root(env)) as folder,
+        open_parts(caller, basis, folder, dry_run=dry_run and not plan_only) as parts,
+    ):
+        context = RunContext(
+            settings=settings,
+            ci=basis.ci,
+            policy=basis.policy,
+            waivers=basis.waivers,
+            parts=parts,
+            project=basis.project,
+            work=folder,
+            cache=cache_folder(env),
+            env=caller.env,
+            now=caller.now,
+            cancel=caller.cancel,
+            on_event=caller.on_event,
+            dry_run=dry_run,
+            scan_notes=_ignored(basis.project),
+        )
+        notes = basis.notes + (_dry_run_notes(basis) if dry_run else ())
+        yield Opened(
+            context=context,
+            gathered=_gathered(caller, basis, dry_run=dry_run),
+            selected=basis.loaded.selected,
+            values=basis.loaded.values,
+            notes=notes,
+            reporter=_reporter(caller, basis.project / settings.report.dir, settings.report),
+            ask_destinations=not settings.runtime.offline and not dry_run,
+        )
+
+
+def _reporter(caller: Caller, folder: Path, settings: ReportSettings) -> Reporter:
+    return Reporter(
+        folder=folder,
+        formats=settings.formats,
+        env=caller.env,
+        masker=caller.masker,
+        delimiter=f"ci_registry_{caller.random(16).hex()}",
+        print_command=caller.print_command,
+        dotenv_prefix=caller.env.get("CIREG_DOTENV_PREFIX") or "IMAGE_",
+    )
+
+
+def _ignored(project: Path) -> tuple[str, ...]:
+    from ci_registry.scanners.ignored import ignored_files
+
+    return tuple(f"{name} is in the tree and was not applied" for name in ignored_files(project))
+
+
+def _gathered(caller: Caller, basis: Basis, *, dry_run: bool) -> GatheredRun:
+    from ci_registry.signers.keys import read_key_source
+
+    settings = basis.settings
+    source = _DRY_RUN_KEY if dry_run else settings.sign.key
+    present = dry_run
+    if not dry_run and settings.sign.mode is not SignMode.OFF:
+        present = read_key_source(settings.sign.key, caller.env, folder=basis.project) is not None
+    return GatheredRun(
+        key_present=present,
+        key_source=source,
+        policy_source=basis.policy.source,
+        scanner=settings.scan.scanner,
+        database=_database(settings),
+    )
+
+
+def _database(settings: Settings) -> str:
+    db = settings.scan.db
+    if db == "auto" and not settings.runtime.offline:
+        return "osv.dev" if settings.scan.scanner is ScannerChoice.OSV else "trivy's published one"
+    return "only what is cached" if db in ("auto", "offline") else db
+
+
+def _dry_run_notes(basis: Basis) -> tuple[str, ...]:
+    """Say what a dry run can't check."""
+    settings = basis.settings
+    notes = ["dry run: everything was written to a registry inside this process, which is gone now"]
+    notes.append(
+        "not checked: the right to push, and the tags that exist, at the real destinations"
+    )
+    if settings.sign.mode is not SignMode.OFF:
+        notes.append(f"not checked: the real key ({settings.sign.key}); a throw-away key signed")
+    return tuple(notes)
+
+
+def scan_settings(caller: Caller, target: str) -> tuple[Caller, Reference | None]:
+    """Turn the argument of `scan` into the settings of one image: a layout folder, or a reference.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    options = dict(caller.options) | {"only": ()}
+    if (caller.folder / target / "index.json").is_file():
+        path = (caller.folder / target).resolve()
+        options |= {"image": path.name.lower(), "from-layout": str(path), "push": "never"}
+        return replace(caller, options=options), None
+    reference = parse_reference(target)
+    options |= {"image": reference.name, "push": "never"}
+    return replace(caller, options=options), reference

@@ -1,0 +1,216 @@
+"""Makes the parts of a run: builders, scanner, signer, registries; adapters are imported when chosen."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ci_registry.builders.interface import Builder
+from ci_registry.config.model import ScannerChoice
+from ci_registry.errors import SetupError, ToolError
+from ci_registry.oci.manifest import Descriptor
+from ci_registry.oci.platform import Platform
+from ci_registry.oci.reference import Reference, parse_reference
+from ci_registry.pipeline.state import Parts
+from ci_registry.process import find_program
+from ci_registry.registry.interface import Repository
+from ci_registry.registry.remote import RemoteRepository, check_push_right
+from ci_registry.scanners.interface import Scanner
+from ci_registry.secret import Secret
+from ci_registry.signers.interface import Signer
+from ci_registry.wiring.basis import Basis, Caller
+from ci_registry.wiring.registries import Registries, dry_run_place, open_registries, open_store
+
+if TYPE_CHECKING:
+    from ci_registry.builders.docker_engine import DockerEngine
+
+_DRY_RUN_USER = "dry-run"
+
+
+@contextlib.contextmanager
+def open_parts(caller: Caller, basis: Basis, work: Path, *, dry_run: bool) -> Iterator[Parts]:
+    """Open everything that a run is made of; closed at the end."""
+    with contextlib.ExitStack() as stack:
+        registries = stack.enter_context(open_registries(caller, basis))
+        target: Callable[[Reference], RemoteRepository] = registries.open
+        if dry_run:
+            target = stack.enter_context(_embedded(caller, registries, work))
+        scanner: list[Scanner] = []
+
+        def open_scanner() -> Scanner:
+            if not scanner:
+                scanner.append(make_scanner(caller, basis, registries))
+            return scanner[0]
+
+        yield Parts(
+            builders=make_builders(caller, basis, registries),
+            export_from_engine=lambda *args: _docker_engine(caller).export_image(*args),
+            open_scanner=open_scanner,
+            load_signer=_throw_away_signer(caller) if dry_run else _signer_loader(caller, basis),
+            source=registries.open,
+            target=target,
+            check_push=lambda place: check_push_right(target(place)),
+            docker_config=registries.docker_config,
+        )
+
+
+@contextlib.contextmanager
+def _embedded(
+    caller: Caller, registries: Registries, work: Path
+) -> Iterator[Callable[[Reference], RemoteRepository]]:
+    """Run the embedded registry of a dry run: loopback, in the work folder, random password."""
+    from ci_registry.registry_server.options import Options
+    from ci_registry.registry_server.serve import EmbeddedRegistry
+
+    password = Secret(caller.random(24).hex())
+    caller.masker.add(password)
+    options = Options(users={_DRY_RUN_USER: password.reveal()})
+    with (
+        open_store(work / "registry", durable=False) as store,
+        EmbeddedRegistry(store, options=options, events=caller.on_event) as server,
+    ):
+        embedded = registries.embedded(server.host, _DRY_RUN_USER, password)
+        yield lambda place: embedded.repository(dry_run_place(place, server.host))
+
+
+# --- builders
+
+
+def make_builders(caller: Caller, basis: Basis, registries: Registries) -> Mapping[str, Builder]:
+    """Return all builders, in the order in which `auto` tries them."""
+    from ci_registry.builders.assemble import Assemble
+    from ci_registry.builders.buildah import Buildah
+    from ci_registry.builders.buildx import Buildx
+    from ci_registry.builders.context import hash_context
+
+    run, env, on_event, masker = caller.runner, caller.env, caller.on_event, caller.masker
+    builders: tuple[Builder, ...] = (
+        Buildx(
+            run=run,
+            env=env,
+            on_event=on_event,
+            masker=masker,
+            hash_context=hash_context,
+            buildkit_image=basis.settings.build.buildkit_image,
+        ),
+        _docker_engine(caller),
+        Buildah(run=run, env=env, on_event=on_event, masker=masker),
+        Assemble(open_base=_base_opener(registries), cancel=caller.cancel),
+    )
+    return {builder.name: builder for builder in builders}
+
+
+def _docker_engine(caller: Caller) -> "DockerEngine":
+    from ci_registry.builders.context import pack_context
+    from ci_registry.builders.docker_engine import DockerEngine
+
+    return DockerEngine(
+        env=caller.env,
+        on_event=caller.on_event,
+        masker=caller.masker,
+        cancel=caller.cancel,
+        pack_context=pack_context,
+    )
+
+
+def _base_opener(
+    registries: Registries,
+) -> Callable[[str, Platform], tuple[Repository, Descriptor]]:
+    def open_base(name: str, platform: Platform) -> tuple[Repository, Descriptor]:
+        del platform  # the builder picks it from the index
+        reference = parse_reference(name)
+        repository = registries.open(reference)
+        found = repository.resolve(reference.target)
+        if found is None:
+            raise SetupError(
+                f"base image {name} does not exist", hint="check its name and the login"
+            )
+        return repository, found
+
+    return open_base
+
+
+# --- scanners
+
+
+def make_scanner(caller: Caller, basis: Basis, registries: Registries) -> Scanner:
+    """Return the scanner that the settings name.
+
+    Raises:
+        ToolError: its program is missing, or its database can't be had.
+    """
+    if basis.settings.scan.scanner is ScannerChoice.OSV:
+        from ci_registry.scanners.osv import OsvScanner
+        from ci_registry.wiring.databases import open_osv_source
+
+        scan = basis.settings.scan
+        return OsvScanner(
+            source=open_osv_source(caller, basis, registries.client),
+            now=caller.now,
+            max_db_age=scan.max_db_age,
+        )
+    return _trivy(caller, basis, registries)
+
+
+def _trivy(caller: Caller, basis: Basis, registries: Registries) -> Scanner:
+    from ci_registry.scanners.trivy import TrivyScanner
+    from ci_registry.wiring.databases import find_trivy_database
+
+    program = find_program("trivy", caller.env)
+    if program is None:
+        raise ToolError(
+            "scanner trivy is named, but no program trivy is on PATH",
+            hint="install trivy, or use the built-in scanner: --scanner osv",
+        )
+    scan = basis.settings.scan
+    return TrivyScanner(
+        run=caller.runner,
+        env=caller.env,
+        program=program,
+        database=find_trivy_database(caller, basis, registries),
+        now=caller.now,
+        max_db_age=scan.max_db_age,
+        timeout_s=scan.timeout.total_seconds(),
+        on_event=caller.on_event,
+        database_location=scan.db,
+    )
+
+
+# --- signers
+
+
+def _signer_loader(caller: Caller, basis: Basis) -> Callable[[], Signer | None]:
+    def load() -> Signer | None:
+        return load_signer(caller, basis)
+
+    return load
+
+
+def load_signer(caller: Caller, basis: Basis) -> Signer | None:
+    """Load the private key that `sign.key` names; None when its source is empty.
+
+    Raises:
+        SetupError: the key is there but can't be used.
+    """
+    from ci_registry.signers.keys import load_private_key, read_key_source, read_password
+
+    pem = read_key_source(basis.settings.sign.key, caller.env, folder=basis.project)
+    if pem is None:
+        return None
+    caller.masker.add(pem)
+    password = read_password(caller.env)
+    if password is not None:
+        caller.masker.add(password)
+    return load_private_key(pem, password)
+
+
+def _throw_away_signer(caller: Caller) -> Callable[[], Signer | None]:
+    """Return a maker of a key that exists in memory only, for dry runs."""
+    del caller
+
+    def make() -> Signer | None:
+        from ci_registry.signers.native import generate_signer
+
+        return generate_signer()
+
+    return make
