@@ -1,9 +1,9 @@
 """Reconciles what an image holds with what a scanner and its database could see; pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
 
 from ci_registry.advisories.ecosystems import (
     OS_KINDS,
@@ -18,66 +18,16 @@ from ci_registry.findings import (
     Coverage,
     CoverageGap,
     Distribution,
-    Finding,
     FindingKind,
     Gap,
-    Inventory,
     Package,
 )
+from ci_registry.scanners.evidence import Evidence, SeenPackage
 
 MAX_PURLS = 50
 CLOCK_SKEW = timedelta(minutes=5)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeenPackage:
-    """One package in a scanner's own list."""
-
-    ecosystem: str
-    """purl type."""
-    name: str
-    version: str
-    purl: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeenImage:
-    """Which image a scanner's report says that it is about."""
-
-    config_digest: str
-    platform: str
-    """`os/architecture`; a variant may be missing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseFacts:
-    """What the advisories of one scan can be relied on for."""
-
-    database: AdvisoryDatabase
-    present: bool = True
-    covered: frozenset[str] = frozenset()
-    """purl types that there is data for, in the release of this image's distribution."""
-    reasons: Mapping[str, str] = field(default_factory=dict)
-    """purl type → why it is not covered, one sentence."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """Everything that coverage is computed from."""
-
-    inventory: Inventory
-    facts: DatabaseFacts
-    findings: tuple[Finding, ...]
-    now: datetime
-    max_db_age: timedelta
-    seen_packages: tuple[SeenPackage, ...] | None = None
-    """None: the scanner matched our own inventory and can have seen nothing else."""
-    seen_image: SeenImage | None = None
-    """None: likewise."""
-    unparsed: tuple[str, ...] = ()
-    """What the scanner said about versions that it could not compare, one line each."""
-    end_of_life: bool | None = None
-    """What the scanner says about the distribution release; None when it says nothing."""
+INVENTORIED_KINDS = frozenset({"deb", "pypi", "npm"})
+"""purl types that our own readers read; of others a scanner may rightly list more than we do."""
 
 
 def coverage_of(evidence: Evidence, *, skipped_count: int) -> Coverage:
@@ -97,13 +47,16 @@ def coverage_of(evidence: Evidence, *, skipped_count: int) -> Coverage:
 
 def gaps_for(evidence: Evidence) -> tuple[CoverageGap, ...]:
     """Return every way in which the scan did not cover the image; empty means that it did."""
+    distribution = tuple(_distribution_gaps(evidence))
+    named = {gap.ecosystem for gap in distribution if gap.gap is Gap.UNKNOWN_DISTRIBUTION}
     return (
         *_image_gaps(evidence),
         *_package_gaps(evidence),
-        *_distribution_gaps(evidence),
+        *distribution,
         *_database_gaps(evidence),
-        *_data_gaps(evidence),
-        *_unread_gaps(evidence.inventory),
+        *_data_gaps(evidence, named),
+        *_third_party_gaps(evidence),
+        *_unread_gaps(evidence),
         *_undecided_gaps(evidence),
         *_difference_gaps(evidence),
     )
@@ -133,6 +86,11 @@ def _image_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
             detail=f"the scanner's report is about config {seen.config_digest or '(none)'}, "
             f"not about {inventory.config_digest}",
         )
+    if seen.diff_ids and seen.diff_ids != evidence.diff_ids:
+        yield CoverageGap(
+            gap=Gap.WRONG_IMAGE,
+            detail="the scanner's report is about other layers than the image's",
+        )
     ours = inventory.platform.split("/")[:2]
     if seen.platform.split("/")[:2] != ours:
         yield CoverageGap(
@@ -146,12 +104,12 @@ def _package_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
     """No packages at all, or a distribution without its package database."""
     inventory = evidence.inventory
     kind = os_kind_of(inventory.distribution)
-    if not inventory.packages:
+    if not inventory.packages and not evidence.seen_packages:
         yield CoverageGap(
             gap=Gap.NO_PACKAGES,
             detail=f"no packages were found in {inventory.files_count} files: nothing was scanned",
         )
-    elif kind and not any(package.ecosystem == kind for package in inventory.packages):
+    elif kind and kind not in {*_kinds(evidence), *(item.kind for item in inventory.unread)}:
         yield CoverageGap(
             gap=Gap.NO_PACKAGES,
             detail=f"{_name(inventory.distribution)} without any {kind} package: "
@@ -187,9 +145,17 @@ def _distribution_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
             "new vulnerabilities in it are not recorded any more",
             ecosystem=os_kind_of(distribution),
         )
+    known = bool(distribution_ecosystem(distribution)) or evidence.facts.distribution_known
+    if known and evidence.misread_distribution:
+        yield CoverageGap(
+            gap=Gap.UNKNOWN_DISTRIBUTION,
+            detail=evidence.misread_distribution,
+            ecosystem=os_kind_of(distribution),
+            packages=_purls(system),
+        )
     foreign = [p for p in system if p.ecosystem != os_kind_of(distribution)]
-    if not distribution_ecosystem(distribution) or foreign:
-        shown = system if not distribution_ecosystem(distribution) else foreign
+    if not known or foreign:
+        shown = foreign if known else system
         yield CoverageGap(
             gap=Gap.UNKNOWN_DISTRIBUTION,
             detail=f"no advisories are known for {_name(distribution)}: its {len(shown)} packages "
@@ -201,15 +167,15 @@ def _distribution_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
 
 def _database_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
     """Age and presence of the advisories; of no interest when there was nothing to look up."""
-    packages = matchable(evidence.inventory)
+    kinds = _matched_kinds(evidence)
     facts = evidence.facts
     name = facts.database.name
-    if packages and not facts.present:
+    if kinds and not facts.present:
         place = facts.database.location
         yield CoverageGap(
             gap=Gap.DATABASE_ABSENT, detail=f"there is no advisory database {name} at {place}"
         )
-    elif any(package.ecosystem in facts.covered for package in packages):
+    elif kinds & facts.covered:
         yield from _age_gaps(facts.database, evidence)
 
 
@@ -233,24 +199,49 @@ def _age_gaps(database: AdvisoryDatabase, evidence: Evidence) -> Iterable[Covera
         )
 
 
-def _data_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
-    """Name each purl type that is in the image and not in the database."""
+def _data_gaps(evidence: Evidence, named: set[str]) -> Iterable[CoverageGap]:
+    """Name each purl type that is in the image and not in the database, unless it is in `named`."""
     facts = evidence.facts
     if not facts.present:
         return
     packages = matchable(evidence.inventory)
-    for kind in sorted({package.ecosystem for package in packages} - facts.covered):
-        mine = [package for package in packages if package.ecosystem == kind]
+    for kind in sorted(_matched_kinds(evidence) - facts.covered - named):
+        mine = [package.purl for package in packages if package.ecosystem == kind]
+        mine = mine or [p.purl for p in evidence.seen_packages or () if p.ecosystem == kind]
         reason = facts.reasons.get(kind) or f"{facts.database.name} has no data for it"
         yield CoverageGap(
             gap=Gap.NO_DATA,
             detail=f"{len(mine)} {kind} packages were not matched: {reason}",
             ecosystem=kind,
-            packages=_purls(mine),
+            packages=_first(mine),
         )
 
 
-def _unread_gaps(inventory: Inventory) -> Iterable[CoverageGap]:
+def _third_party_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
+    if evidence.third_party:
+        yield CoverageGap(
+            gap=Gap.THIRD_PARTY_PACKAGES,
+            detail=f"{len(evidence.third_party)} OS packages are not the distribution's own and "
+            "were not matched",
+            ecosystem=os_kind_of(evidence.inventory.distribution),
+            packages=_first(_our_purls(evidence, evidence.third_party)),
+        )
+
+
+def _unread_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
+    """What our inventory could not read; also when only the scanner noticed that it is there."""
+    inventory = evidence.inventory
+    named = {unread.kind for unread in inventory.unread}
+    extra = [p for p in evidence.seen_packages or () if p.ecosystem not in INVENTORIED_KINDS]
+    for kind in sorted({package.ecosystem for package in extra} - named):
+        mine = [package.purl for package in extra if package.ecosystem == kind]
+        yield CoverageGap(
+            gap=Gap.UNREAD_DATABASE,
+            detail=f"only the scanner can read {kind} packages: its {len(mine)} are not in our "
+            "inventory",
+            ecosystem=kind,
+            packages=_first(mine),
+        )
     for unread in inventory.unread:
         yield CoverageGap(
             gap=Gap.UNREAD_DATABASE,
@@ -273,8 +264,7 @@ def _undecided_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
     if evidence.unparsed:
         yield CoverageGap(
             gap=Gap.UNDECIDED,
-            detail=f"the scanner could not compare {len(evidence.unparsed)} versions: "
-            f"{evidence.unparsed[0][:300]}",
+            detail=f"versions that can't be compared, for example: {evidence.unparsed[0][:300]}",
         )
 
 
@@ -291,7 +281,11 @@ def _identity(ecosystem: str, name: str, version: str) -> _Identity:
 
 
 def _difference_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
-    """Compare the scanner's list with ours; packages that an OS package owns need not be in it."""
+    """Compare the scanner's list with ours; packages that an OS package owns need not be in it.
+
+    Of a purl type without data it does not matter whether the scanner listed them: that gap is
+    named already.
+    """
     if evidence.seen_packages is None:
         return
     seen = {_identity(p.ecosystem, p.name, p.version): p for p in evidence.seen_packages}
@@ -300,7 +294,8 @@ def _difference_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
     unseen = [
         package
         for package in matchable(evidence.inventory)
-        if _identity(package.ecosystem, package.name, package.version) not in seen
+        if package.ecosystem in evidence.facts.covered
+        and _identity(package.ecosystem, package.name, package.version) not in seen
     ]
     for kind, count in sorted(Counter(package.ecosystem for package in unseen).items()):
         mine = [package for package in unseen if package.ecosystem == kind]
@@ -310,16 +305,44 @@ def _difference_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
             ecosystem=kind,
             packages=_purls(mine),
         )
-    extra = [package for identity, package in seen.items() if identity not in known]
+    extra = [
+        package
+        for identity, package in seen.items()
+        if identity not in known and package.ecosystem in INVENTORIED_KINDS and package.is_installed
+    ]
     for kind, count in sorted(Counter(package.ecosystem for package in extra).items()):
         named = [p.purl or f"{p.name}@{p.version}" for p in extra if p.ecosystem == kind]
         yield CoverageGap(
             gap=Gap.UNINVENTORIED_PACKAGES,
             detail=f"the scanner lists {count} {kind} packages that our inventory does not have",
             ecosystem=kind,
-            packages=tuple(sorted(named)[:MAX_PURLS]),
+            packages=_first(named),
         )
 
 
+def _our_purls(evidence: Evidence, seen: Iterable[SeenPackage]) -> Iterable[str]:
+    """Return our own purls of packages that a scanner names, its own where we have none."""
+    known = {_identity(p.ecosystem, p.name, p.version): p for p in evidence.inventory.packages}
+    for package in seen:
+        ours = known.get(_identity(package.ecosystem, package.name, package.version))
+        yield ours.purl if ours else package.purl
+
+
+def _kinds(evidence: Evidence) -> set[str]:
+    """Return every purl type that somebody found a package of."""
+    found = {package.ecosystem for package in evidence.inventory.packages}
+    return found | {package.ecosystem for package in evidence.seen_packages or ()}
+
+
+def _matched_kinds(evidence: Evidence) -> set[str]:
+    """Return the purl types that there must be data for."""
+    ours = {package.ecosystem for package in matchable(evidence.inventory)}
+    return ours | {package.ecosystem for package in evidence.seen_packages or ()}
+
+
 def _purls(packages: Iterable[Package]) -> tuple[str, ...]:
-    return tuple(sorted({package.purl for package in packages})[:MAX_PURLS])
+    return _first(package.purl for package in packages)
+
+
+def _first(purls: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(purls))[:MAX_PURLS])

@@ -11,7 +11,8 @@ from ci_registry.advisories.match import match_inventory
 from ci_registry.advisories.source import AdvisorySource, SourceFacts
 from ci_registry.advisories.versions import can_compare
 from ci_registry.findings import Inventory, ScanResult, ScanStatus
-from ci_registry.scanners.coverage import DatabaseFacts, Evidence, coverage_of
+from ci_registry.scanners.coverage import coverage_of
+from ci_registry.scanners.evidence import DatabaseFacts, Evidence
 from ci_registry.scanners.interface import ImageView, ScannerInfo
 
 

@@ -15,14 +15,8 @@ from ci_registry.findings import (
     Severity,
     UnreadDatabase,
 )
-from ci_registry.scanners.coverage import (
-    DatabaseFacts,
-    Evidence,
-    SeenImage,
-    SeenPackage,
-    coverage_of,
-    gaps_for,
-)
+from ci_registry.scanners.coverage import coverage_of, gaps_for
+from ci_registry.scanners.evidence import DatabaseFacts, Evidence, SeenImage, SeenPackage
 from tests.support.advisories import deb, inventory, npm, pypi
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
@@ -77,7 +71,7 @@ def test_language_packages_without_os_release_are_a_gap() -> None:
 
 def test_os_packages_without_os_release_are_a_gap() -> None:
     gaps = _gaps(inventory(OPENSSL, distribution=None), facts=_facts())
-    assert gaps == [(Gap.UNKNOWN_DISTRIBUTION, "deb"), (Gap.NO_DATA, "deb")]
+    assert gaps == [(Gap.UNKNOWN_DISTRIBUTION, "deb")]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +86,7 @@ def test_unknown_distribution_or_release_is_a_gap(distribution: Distribution) ->
 def test_packages_of_another_system_are_a_gap() -> None:
     rpm = Package(ecosystem="rpm", name="a", version="1", purl="pkg:rpm/a@1")
     gaps = _gaps(inventory(OPENSSL, rpm), facts=_facts("deb"))
-    assert gaps == [(Gap.UNKNOWN_DISTRIBUTION, "rpm"), (Gap.NO_DATA, "rpm")]
+    assert gaps == [(Gap.UNKNOWN_DISTRIBUTION, "rpm")]
 
 
 def test_each_kind_without_data_is_a_gap_that_names_the_packages() -> None:
@@ -236,3 +230,66 @@ def test_gaps_name_at_most_fifty_packages_but_count_all() -> None:
     (gap,) = gaps_for(_evidence(subject, facts=_facts("deb")))
     assert len(gap.packages) == 50
     assert gap.detail.startswith("60 pypi packages")
+
+
+def test_report_about_other_layers_is_a_gap() -> None:
+    seen = SeenImage(
+        config_digest="sha256:" + "c" * 64, platform="linux/amd64", diff_ids=("sha256:1",)
+    )
+    subject = inventory(OPENSSL)
+    assert _gaps(subject, seen_image=seen, diff_ids=("sha256:1",)) == []
+    assert _gaps(subject, seen_image=seen, diff_ids=("sha256:2",)) == [(Gap.WRONG_IMAGE, "")]
+
+
+def test_kind_that_only_the_scanner_can_read_is_a_gap_with_an_acceptable_name() -> None:
+    seen = (*_seen(OPENSSL), SeenPackage(ecosystem="golang", name="x", version="1", purl="pkg:g/x"))
+    facts = _facts("deb", "golang")
+    gaps = gaps_for(_evidence(inventory(OPENSSL), seen_packages=seen, facts=facts))
+    assert [(g.gap, g.ecosystem, g.packages) for g in gaps] == [
+        (Gap.UNREAD_DATABASE, "golang", ("pkg:g/x",))
+    ]
+
+
+def test_kind_that_only_the_scanner_can_read_needs_data_too() -> None:
+    seen = (*_seen(OPENSSL), SeenPackage(ecosystem="golang", name="x", version="1", purl="pkg:g/x"))
+    gaps = _gaps(inventory(OPENSSL), seen_packages=seen, facts=_facts("deb"))
+    assert (Gap.NO_DATA, "golang") in gaps
+
+
+def test_manifest_of_the_application_itself_is_no_package_that_we_missed() -> None:
+    own = SeenPackage(ecosystem="npm", name="app", version="1", path="app/package.json")
+    installed = SeenPackage(
+        ecosystem="npm", name="b", version="1", path="app/node_modules/b/package.json"
+    )
+    subject = inventory(OPENSSL)
+    assert _gaps(subject, seen_packages=(*_seen(OPENSSL), own)) == []
+    assert _gaps(subject, seen_packages=(*_seen(OPENSSL), installed)) == [
+        (Gap.UNINVENTORIED_PACKAGES, "npm")
+    ]
+
+
+def test_distribution_that_the_scanner_took_for_another_is_a_gap() -> None:
+    gaps = _gaps(inventory(OPENSSL), misread_distribution="12 is not 99", facts=_facts())
+    assert gaps == [(Gap.UNKNOWN_DISTRIBUTION, "deb")]
+
+
+def test_packages_that_the_scanner_leaves_out_are_a_gap_with_our_purls() -> None:
+    seen = _seen(OPENSSL)
+    gaps = gaps_for(
+        _evidence(
+            inventory(OPENSSL),
+            seen_packages=seen,
+            third_party=(
+                SeenPackage(ecosystem="deb", name="openssl", version="3.0.11-1", purl="theirs"),
+            ),
+        )
+    )
+    assert [(g.gap, g.packages) for g in gaps] == [(Gap.THIRD_PARTY_PACKAGES, (OPENSSL.purl,))]
+
+
+def test_system_database_that_could_not_be_read_is_not_called_missing() -> None:
+    unread = [UnreadDatabase(kind="apk", path="lib/apk/db/installed", reason="no reader")]
+    subject = inventory(
+        pypi("a", "1"), distribution=Distribution(id="alpine", version="3.22"), unread=unread
+    )
+    assert _gaps(subject) == [(Gap.UNREAD_DATABASE, "apk")]
