@@ -13,14 +13,13 @@ from ci_registry.builders.buildah_features import (
     missing_features,
     parse_version,
 )
-from ci_registry.builders.buildah_registries import registries_config
-from ci_registry.builders.checks import check_layout
-from ci_registry.builders.context_link import MAX_DOCKERFILE_BYTES, check_inputs
+from ci_registry.builders.buildah_storage import Storage, find_storage
+from ci_registry.builders.checks import check_fixed_platform, check_layout
+from ci_registry.builders.context_link import read_dockerfile
 from ci_registry.builders.failures import Failure, build_failure
 from ci_registry.builders.interface import BuildRequest, Probe
 from ci_registry.cancel import Cancel
 from ci_registry.dockerfile.model import Dockerfile
-from ci_registry.dockerfile.parse import parse_dockerfile
 from ci_registry.errors import (
     BuildError,
     CiRegistryError,
@@ -35,11 +34,9 @@ from ci_registry.oci import media_types
 from ci_registry.oci.manifest import Descriptor
 from ci_registry.oci.platform import Platform
 from ci_registry.process import (
-    Command,
     Completed,
     ProcessRunner,
     Runner,
-    allowed_environment,
     describe_program,
     find_program,
 )
@@ -47,9 +44,6 @@ from ci_registry.registry.layout import Layout
 from ci_registry.results import BuildOutcome, Step
 from ci_registry.secret import Masker
 
-PROBE_TIMEOUT_S = 60.0
-CLEANUP_TIMEOUT_S = 30.0
-_STARTED = re.compile(r"no such file or directory|executable file .*not found", re.IGNORECASE)
 _STEP = re.compile(r"(?:\[\d+/\d+\] )?STEP \d+/\d+: ")
 _CHROOT_NOTE = "RUN shares this machine's network and processes: buildah runs it in a chroot"
 
@@ -57,26 +51,6 @@ _CHROOT_NOTE = "RUN shares this machine's network and processes: buildah runs it
 def _cleanup_runner() -> Runner:
     """Return a runner that still works after a cancellation: mounts must go in any case."""
     return ProcessRunner(cancel=Cancel())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Storage:
-    """Where buildah keeps its things, and how it can run containers there."""
-
-    program: Path
-    version_text: str
-    work: Path
-    driver: str
-    isolation: str
-    env: Mapping[str, str]
-
-    def argv(self, *arguments: str) -> tuple[str, ...]:
-        """Return a buildah command line on this storage."""
-        return (
-            *(str(self.program), "--root", str(self.work / "root")),
-            *("--runroot", str(self.work / "run"), "--storage-driver", self.driver),
-            *arguments,
-        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,6 +64,11 @@ class _Output:
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=40))
     """What came after the last `STEP` line."""
     error: str = ""
+
+    @property
+    def instructions(self) -> int:
+        """How many instructions ran; `FROM` is none."""
+        return sum(": FROM " not in step for step in self.steps)
 
     def feed(self, line: str) -> None:
         """Take one line of the log."""
@@ -133,7 +112,7 @@ class Buildah:
             return Probe(usable=False, reason="the program buildah is not on PATH")
         try:
             storage = self._storage(request, program)
-            problem, _ = self._problem(storage, request, self._parse(request))
+            problem, _ = self._problem(storage, request, read_dockerfile(request))
         except (SetupError, StorageError, ToolError) as error:
             return Probe(usable=False, reason=error.message, program=str(program))
         except BuildError:
@@ -142,89 +121,32 @@ class Buildah:
         return Probe(
             usable=not problem,
             reason=problem
-            or f"buildah {storage.version_text}, isolation {storage.isolation}, {storage.driver}",
-            version=storage.version_text,
+            or f"buildah {storage.version}, isolation {storage.isolation}, {storage.driver}",
+            version=storage.version,
             program=str(found.path),
             sha256=found.sha256,
             multi_platform=True,
             notes=(_CHROOT_NOTE,) if storage.isolation == "chroot" else (),
         )
 
-    def _storage(self, request: BuildRequest, program: Path) -> _Storage:
-        """Find a storage driver and an isolation that work, by starting a container with nothing in it."""
-        storage = self._prepare(request, program)
-        problem = ""
-        for driver in ("overlay", "vfs"):
-            trial = dataclasses.replace(storage, driver=driver)
-            done = self.run(_command(trial, "from", "scratch"))
-            if done.exit_code != 0:
-                problem = self.masker.mask(done.error_tail(1))
-                continue
-            try:
-                started = self._starts(trial, done.stdout.decode().strip())
-            finally:
-                self._clear(trial, request)
-            isolation = self.isolation or ("oci" if started else "chroot")
-            return dataclasses.replace(trial, isolation=isolation)
-        raise ToolError(
-            f"buildah cannot keep containers below {storage.work}: {problem}",
-            hint="run as root, or allow user namespaces, or choose another builder",
+    def _storage(self, request: BuildRequest, program: Path) -> Storage:
+        return find_storage(
+            self.run,
+            request,
+            program,
+            self.env,
+            self.masker,
+            cleanup=self.cleanup,
+            isolation=self.isolation,
         )
-
-    def _starts(self, storage: _Storage, container: str) -> bool:
-        """Whether the runtime gets as far as missing the program that it should start."""
-        if self.isolation:
-            return True
-        arguments = ("run", "--isolation", "oci", "--network", "none", container, "--", "/absent")
-        done = self.run(_command(storage, *arguments))
-        return _STARTED.search(done.error_tail(5)) is not None
-
-    def _prepare(self, request: BuildRequest, program: Path) -> _Storage:
-        work = request.work / "buildah"
-        try:
-            for folder in (work, work / "home", work / "tmp"):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise storage_error(error, work, "make") from error
-        config = work / "registries.conf"
-        write_atomic(config, registries_config(self.env, request.plain_http), sync=False)
-        env = allowed_environment(self.env, home=work / "home", proxies=True)
-        env |= {"CONTAINERS_REGISTRIES_CONF": str(config), "TMPDIR": str(work / "tmp")}
-        auth = (
-            request.docker_config / "config.json" if request.docker_config else work / "auth.json"
-        )
-        if not auth.is_file():
-            auth = work / "auth.json"
-            write_atomic(auth, "{}", mode=0o600, sync=False)
-        env["REGISTRY_AUTH_FILE"] = str(auth)
-        done = self.run(
-            Command(argv=(str(program), "--version"), env=env, timeout_s=PROBE_TIMEOUT_S)
-        )
-        if done.exit_code != 0:
-            raise ToolError(f"buildah does not start: {self.masker.mask(done.error_tail(1))}")
-        words = done.stdout.decode(errors="replace").split()
-        version = words[2] if len(words) > 2 else "unknown"
-        return _Storage(
-            program=program,
-            version_text=version,
-            work=work,
-            driver="vfs",
-            isolation="chroot",
-            env=env,
-        )
-
-    def _parse(self, request: BuildRequest) -> Dockerfile:
-        check_inputs(request)
-        raw = read_file(request.dockerfile, max_bytes=MAX_DOCKERFILE_BYTES)
-        return parse_dockerfile(raw.decode(errors="replace"), file=request.dockerfile_name)
 
     def _problem(
-        self, storage: _Storage, request: BuildRequest, dockerfile: Dockerfile
+        self, storage: Storage, request: BuildRequest, dockerfile: Dockerfile
     ) -> tuple[str, int]:
         """Return why this buildah can't build the Dockerfile, and the line; empty when it can."""
-        missing = missing_features(dockerfile, parse_version(storage.version_text))
+        missing = missing_features(dockerfile, parse_version(storage.version))
         if missing:
-            return f"{missing[0]}, this is {storage.version_text}", missing[0].line
+            return f"{missing[0]}, this is {storage.version}", missing[0].line
         if request.network == "none" and storage.isolation == "chroot":
             return "a chroot cannot take the network away from RUN (build.network: none)", 0
         return "", 0
@@ -239,7 +161,8 @@ class Buildah:
             raise ToolError(error.message, hint=error.hint) from error
 
     def _build(self, request: BuildRequest) -> BuildOutcome:
-        dockerfile = self._parse(request)
+        dockerfile = read_dockerfile(request)
+        check_fixed_platform(dockerfile, request)
         program = find_program("buildah", self.env)
         if program is None:
             raise ToolError(
@@ -266,21 +189,21 @@ class Buildah:
         check_layout(request.layout, request.platforms, tool=self.name)
         return BuildOutcome(
             builder=self.name,
-            builder_version=storage.version_text,
+            builder_version=storage.version,
             duration_s=sum(done.duration_s for _, _, done in built),
-            steps_total=sum(len(output.steps) for _, output, _ in built),
+            steps_total=sum(output.instructions for _, output, _ in built),
             notes=(_CHROOT_NOTE,) if storage.isolation == "chroot" else (),
         )
 
     def _one(
-        self, request: BuildRequest, storage: _Storage, dockerfile: Dockerfile, platform: Platform
+        self, request: BuildRequest, storage: Storage, dockerfile: Dockerfile, platform: Platform
     ) -> tuple[Layout, _Output, Completed]:
         """Build one platform and push it into a layout of its own; the storage is empty again then."""
         iid = storage.work / f"{platform.slug}.iid"
         output = _Output(image=request.image, on_event=self.on_event, masker=self.masker)
         arguments = self._arguments(request, storage, platform, iid)
         done = self.run(
-            _command(storage, *arguments, timeout_s=request.timeout.total_seconds()),
+            storage.command(*arguments, timeout_s=request.timeout.total_seconds()),
             on_stderr_line=output.feed,
         )
         if done.exit_code != 0:
@@ -289,13 +212,11 @@ class Buildah:
         self._clear(storage, request)
         return Layout(storage.work / platform.slug), output, done
 
-    def _push(
-        self, request: BuildRequest, storage: _Storage, platform: Platform, iid: Path
-    ) -> None:
+    def _push(self, request: BuildRequest, storage: Storage, platform: Platform, iid: Path) -> None:
         image = read_file(iid, max_bytes=1000).decode().strip()
         target = f"oci:{platform.slug}"  # relative: a colon in the path would end it
         push = ("push", "--quiet", "--format", "oci", image, target)
-        pushed = self.run(_command(storage, *push, timeout_s=request.timeout.total_seconds()))
+        pushed = self.run(storage.command(*push, timeout_s=request.timeout.total_seconds()))
         if pushed.exit_code != 0:
             text = self.masker.mask(pushed.error_tail(1))
             raise build_failure(_failure(self.name, request, text))
@@ -303,7 +224,7 @@ class Buildah:
     def _arguments(
         self,
         request: BuildRequest,
-        storage: _Storage,
+        storage: Storage,
         platform: Platform,
         iid: Path,
     ) -> tuple[str, ...]:
@@ -354,29 +275,11 @@ class Buildah:
         body = json.dumps(index, separators=(",", ":")).encode()
         target.set_root(target.write_manifest(body, media_types.OCI_INDEX))
 
-    def _clear(self, storage: _Storage, request: BuildRequest) -> None:
-        """Unmount and remove everything in the storage, so that its folder can be deleted."""
-        for arguments in (("rm", "--all"), ("rmi", "--all", "--force")):
-            command = _command(storage, *arguments, timeout_s=CLEANUP_TIMEOUT_S)
-            try:
-                done = self.cleanup(command)
-            except CiRegistryError as error:
-                message = error.message
-            else:
-                if done.exit_code == 0:
-                    continue
-                message = done.error_tail(1)
-            text = self.masker.mask(f"buildah {arguments[0]} failed: {message}").split("\n", 1)[0]
+    def _clear(self, storage: Storage, request: BuildRequest) -> None:
+        for problem in storage.clear(self.cleanup):
+            text = self.masker.mask(problem).split("\n", 1)[0]
             event = Log(message=text, level=Level.WARNING, image=request.image, step=Step.OBTAIN)
             self.on_event(event)
-
-
-def _command(
-    storage: _Storage, *arguments: str, timeout_s: float | None = PROBE_TIMEOUT_S
-) -> Command:
-    return Command(
-        argv=storage.argv(*arguments), env=storage.env, cwd=storage.work, timeout_s=timeout_s
-    )
 
 
 def _failure(tool: str, request: BuildRequest, text: str) -> Failure:
@@ -414,6 +317,7 @@ def _secrets(request: BuildRequest, folder: Path) -> tuple[str, ...]:
 def _link(path: Path, target: Path) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
         path.symlink_to(target.absolute())
     except OSError as error:
         raise storage_error(error, path, "make") from error

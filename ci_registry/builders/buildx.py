@@ -1,23 +1,41 @@
 """The builder `buildx`: BuildKit through `docker buildx build`, whatever driver is behind it."""
 
+import contextlib
 import dataclasses
 import hashlib
-import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ci_registry.builders.archive import convert_archive
-from ci_registry.builders.buildx_command import build_command, engine_output, oci_output
-from ci_registry.builders.buildx_engine import Engine, Way, find_engine, is_pinned
+from ci_registry.builders.buildx_command import (
+    build_command,
+    create_arguments,
+    engine_output,
+    oci_output,
+)
+from ci_registry.builders.buildx_engine import (
+    Engine,
+    Way,
+    emulation_note,
+    find_engine,
+    is_pinned,
+    unusable,
+)
 from ci_registry.builders.buildx_metadata import METADATA_ENV, merge_materials, read_materials
 from ci_registry.builders.buildx_progress import BuildLog
-from ci_registry.builders.checks import check_layout
-from ci_registry.builders.context_link import HashContext, LinkedContext, check_inputs, link_context
+from ci_registry.builders.checks import check_fixed_platform, check_layout
+from ci_registry.builders.context_link import (
+    HashContext,
+    LinkedContext,
+    link_context,
+    read_dockerfile,
+)
 from ci_registry.builders.docker_config import DockerHome, prepare_docker_home
 from ci_registry.builders.failures import Failure, build_failure
 from ci_registry.builders.interface import BuildRequest, Probe
 from ci_registry.cancel import Cancel
+from ci_registry.dockerfile.model import Dockerfile
 from ci_registry.errors import (
     BuildError,
     CiRegistryError,
@@ -27,8 +45,8 @@ from ci_registry.errors import (
     ToolError,
 )
 from ci_registry.events import EventSink, Level, Log
-from ci_registry.files import remove_tree, write_atomic
-from ci_registry.oci.reference import is_loopback, parse_reference
+from ci_registry.files import remove_tree
+from ci_registry.oci.reference import parse_reference
 from ci_registry.process import Command, Completed, ProcessRunner, Runner
 from ci_registry.registry.layout import Layout
 from ci_registry.results import BuildOutcome, Step
@@ -117,7 +135,7 @@ class Buildx:
             reason=self._reason(engine, way),
             exports_cache=whole,
             multi_platform=whole,
-            notes=_emulation_note(engine, request) + ((_SAVE_NOTE,) if not whole else ()),
+            notes=emulation_note(engine, request) + ((_SAVE_NOTE,) if not whole else ()),
         )
 
     def _engine(self, docker: DockerHome) -> Engine:
@@ -156,11 +174,12 @@ class Buildx:
             raise ToolError(error.message, hint=error.hint) from error
 
     def _build(self, request: BuildRequest) -> BuildOutcome:
-        check_inputs(request)
+        with contextlib.suppress(_NotOursToJudgeError):
+            check_fixed_platform(_parsed(request), request)
         docker = prepare_docker_home(request, self.env)
         engine = self._engine(docker)
         if engine.problem:
-            raise _no_engine(engine)
+            raise unusable(engine)
         way = engine.way(request, self.buildkit_image)
         problem = self._problem(engine, way)
         if problem or way is None:
@@ -207,22 +226,8 @@ class Buildx:
             self._clean_up(build, "buildx", "rm", "--force", build.builder)
 
     def _create_builder(self, build: _Build) -> None:
-        request = build.request
-        options = [f"image={self.buildkit_image}"]
-        caches = (*request.cache.imports, *filter(None, (request.cache.export,)))
-        local = any(is_loopback(parse_reference(ref).registry) for ref in caches)
-        if local or request.network == "host":
-            options.append("network=host")  # its loopback is ours: else it can't reach the registry
-        arguments = ["buildx", "create", "--name", build.builder, "--driver", "docker-container"]
-        for option in options:
-            arguments += ["--driver-opt", option]
-        if request.network == "host":
-            arguments += ["--buildkitd-flags", "--allow-insecure-entitlement network.host"]
-        if request.plain_http:
-            config = request.work / "buildkitd.toml"
-            write_atomic(config, _buildkitd_config(request.plain_http), sync=False)
-            arguments += ["--buildkitd-config", str(config)]
-        done = self._docker(build, *arguments, "--bootstrap")
+        arguments = create_arguments(build.request, build.builder, self.buildkit_image)
+        done = self._docker(build, *arguments)
         if done.exit_code != 0:
             raise _NoPrivateBuilderError(
                 f"the private builder from {self.buildkit_image} did not start: "
@@ -356,6 +361,10 @@ class Buildx:
         return error
 
 
+class _NotOursToJudgeError(BuildError):
+    """Our parser refuses the Dockerfile: BuildKit, or the frontend that it names, has the last word."""
+
+
 class _NoPrivateBuilderError(ToolError):
     """The BuildKit container could not be made; another way may still work."""
 
@@ -364,40 +373,18 @@ class _CacheUnreadableError(ToolError):
     """The build failed because the cache that it had found could not be read."""
 
 
-def _no_engine(engine: Engine) -> CiRegistryError:
-    if engine.docker is None:
-        return ToolError(
-            "buildx cannot be used: the program docker is not on PATH",
-            hint="install the Docker CLI with buildx, or choose another builder",
-        )
-    failure = Failure(tool="buildx", image="", dockerfile_name="", text=engine.problem)
-    error = build_failure(failure)
-    if isinstance(error, ToolError | SetupError) and "engine" in error.message:
-        return error
-    return ToolError(f"buildx cannot be used: {engine.problem}", hint="install or repair buildx")
+def _parsed(request: BuildRequest) -> Dockerfile:
+    try:
+        return read_dockerfile(request)
+    except BuildError as error:
+        raise _NotOursToJudgeError(error.message) from error
 
 
 def _is_about_cache(text: str, request: BuildRequest) -> bool:
+    """Whether an error may come from reading the cache; a base image gone missing looks the same."""
+    if "failed to resolve source metadata" in text:
+        return False
     names = {parse_reference(ref).name for ref in request.cache.imports}
     paths = {"/".join(("", "v2", name.partition("/")[2], "")) for name in names}
-    return "cache" in text.lower() or any(part in text for part in names | paths)
-
-
-def _emulation_note(engine: Engine, request: BuildRequest) -> tuple[str, ...]:
-    foreign = [
-        str(p) for p in request.platforms if engine.platforms and not _native(engine, str(p))
-    ]
-    if not foreign:
-        return ()
-    return (
-        f"{', '.join(foreign)} cannot be executed here: RUN needs emulation or another machine",
-    )
-
-
-def _native(engine: Engine, platform: str) -> bool:
-    return any(known == platform or known.startswith(f"{platform}/") for known in engine.platforms)
-
-
-def _buildkitd_config(plain_http: tuple[str, ...]) -> str:
-    """Return the BuildKit configuration that allows these hosts without TLS."""
-    return "".join(f"[registry.{json.dumps(host)}]\n  http = true\n" for host in plain_http)
+    hints = ("cache", "httpReadSeeker", "content descriptor", *names, *paths)
+    return any(hint in text for hint in hints)

@@ -2,13 +2,15 @@
 
 import csv
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ci_registry.builders.context_link import LinkedContext
 from ci_registry.builders.interface import BuildRequest
-from ci_registry.oci.reference import parse_reference
+from ci_registry.files import write_atomic
+from ci_registry.oci.reference import is_loopback, parse_reference
 
 SECRET_VARIABLE = "CIREG_SECRET_{}"  # noqa: S105 - a name, no password
 
@@ -127,3 +129,34 @@ def _cache_to(request: BuildRequest) -> tuple[str, ...]:
     options = ("image-manifest=true", "oci-mediatypes=true", "ignore-error=true")
     where = _registry_fields(cache.export, request)
     return ("--cache-to", fields(*where, f"mode={cache.export_mode}", *options))
+
+
+def create_arguments(request: BuildRequest, name: str, image: str) -> tuple[str, ...]:
+    """Return the arguments that make and start a private builder; writes its configuration.
+
+    Args:
+        request: decides whether the builder needs this machine's network or plain HTTP.
+        name: of the builder.
+        image: of BuildKit, pinned by digest.
+    """
+    caches = (*request.cache.imports, *filter(None, (request.cache.export,)))
+    local = any(is_loopback(parse_reference(ref).registry) for ref in caches)
+    entitled = ("--buildkitd-flags", "--allow-insecure-entitlement network.host")
+    return (
+        *("buildx", "create", "--name", name, "--driver", "docker-container", "--bootstrap"),
+        *("--driver-opt", f"image={image}"),
+        # Its loopback must be ours, or it can't reach a registry there.
+        *(("--driver-opt", "network=host") if local or request.network == "host" else ()),
+        *(entitled if request.network == "host" else ()),
+        *_buildkitd_config(request),
+    )
+
+
+def _buildkitd_config(request: BuildRequest) -> tuple[str, ...]:
+    """Write the BuildKit configuration that allows hosts without TLS, when there are any."""
+    if not request.plain_http:
+        return ()
+    path = request.work / "buildkitd.toml"
+    tables = (f"[registry.{json.dumps(host)}]\n  http = true\n" for host in request.plain_http)
+    write_atomic(path, "".join(tables), sync=False)
+    return ("--buildkitd-config", str(path))

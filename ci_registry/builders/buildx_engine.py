@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from ci_registry.builders.failures import Failure, build_failure
 from ci_registry.builders.interface import BuildRequest
-from ci_registry.errors import CancelledError, ToolError
+from ci_registry.errors import CancelledError, CiRegistryError, SetupError, ToolError
 from ci_registry.process import Command, Runner, describe_program, find_program
 
 PROBE_TIMEOUT_S = 30.0
@@ -127,3 +128,33 @@ def _has_containerd_store(text: str) -> bool:
     except ValueError:
         return False
     return ["driver-type", "io.containerd.snapshotter.v1"] in (status or [])
+
+
+def unusable(engine: Engine) -> CiRegistryError:
+    """Return the error for an engine that has a `problem`."""
+    if engine.docker is None:
+        return ToolError(
+            "buildx cannot be used: the program docker is not on PATH",
+            hint="install the Docker CLI with buildx, or choose another builder",
+        )
+    failure = Failure(tool="buildx", image="", dockerfile_name="", text=engine.problem)
+    error = build_failure(failure)
+    if isinstance(error, ToolError | SetupError) and "engine" in error.message:
+        return error
+    return ToolError(f"buildx cannot be used: {engine.problem}", hint="install or repair buildx")
+
+
+def emulation_note(engine: Engine, request: BuildRequest) -> tuple[str, ...]:
+    """Say which platforms can be built here only without RUN."""
+    foreign = [
+        str(p) for p in request.platforms if engine.platforms and not _native(engine, str(p))
+    ]
+    if not foreign:
+        return ()
+    return (
+        f"{', '.join(foreign)} cannot be executed here: RUN needs emulation or another machine",
+    )
+
+
+def _native(engine: Engine, platform: str) -> bool:
+    return any(known == platform or known.startswith(f"{platform}/") for known in engine.platforms)

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from ci_registry.errors import BuildError, IntegrityError, StorageError, ToolError
+from ci_registry.builders.interface import BuildRequest
+from ci_registry.dockerfile.model import Dockerfile, Stage
+from ci_registry.errors import BuildError, IntegrityError, StorageError, ToolError, UsageError
 from ci_registry.files import remove_tree
 from ci_registry.oci.manifest import Descriptor, Index, Manifest
-from ci_registry.oci.platform import Platform, normalise_platform
+from ci_registry.oci.platform import Platform, normalise_platform, parse_platform
 from ci_registry.registry.content import bounded
 from ci_registry.registry.layout import Layout
 from ci_registry.strict import MAX_JSON_BYTES, as_object, as_text, parse_json
@@ -35,6 +37,48 @@ def parse_config_platform(body: bytes, *, what: str) -> Platform:
         for key in ("os", "architecture", "variant")
     )
     return normalise_platform(os, architecture, variant)
+
+
+def check_fixed_platform(dockerfile: Dockerfile, request: BuildRequest) -> None:
+    """Refuse a result whose files are of another platform than its label says.
+
+    BuildKit labels an image with the platform that was asked for, although its last stage comes from
+    `FROM --platform=linux/arm64 …`; nothing in the image shows it afterwards. Variables are not looked at.
+
+    Raises:
+        BuildError: the stage that becomes the image starts from a fixed, different platform.
+    """
+    stage = _target_stage(dockerfile, request.target)
+    while stage is not None and (parent := _parent(dockerfile, stage)) is not None:
+        stage = parent
+    if stage is None or not stage.platform or "$" in stage.platform or stage.base == "scratch":
+        return
+    try:
+        fixed = parse_platform(stage.platform)
+    except UsageError:
+        return  # the builder says what is wrong with it
+    wrong = tuple(platform for platform in request.platforms if platform != fixed)
+    if wrong:
+        raise BuildError(
+            f"{request.image}: the files would be of {fixed}, but the image would be labelled "
+            f"{_names(wrong)}",
+            hint=f"remove --platform={stage.platform}, or build only {fixed}",
+            file=request.dockerfile_name,
+            line=stage.origin.first_line,
+        )
+
+
+def _target_stage(dockerfile: Dockerfile, target: str) -> Stage | None:
+    if not target:
+        return dockerfile.stages[-1]
+    stages = (s for s in dockerfile.stages if target.lower() in (s.name, str(s.index)))
+    return next(stages, None)
+
+
+def _parent(dockerfile: Dockerfile, stage: Stage) -> Stage | None:
+    """Return the stage that `FROM` names, when it is an earlier one."""
+    earlier = dockerfile.stages[: stage.index]
+    return next((s for s in reversed(earlier) if s.name and s.name == stage.base.lower()), None)
 
 
 def check_layout(path: Path, platforms: tuple[Platform, ...], *, tool: str) -> None:

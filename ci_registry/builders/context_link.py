@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ci_registry.builders.interface import BuildRequest
+from ci_registry.dockerfile.model import Dockerfile
+from ci_registry.dockerfile.parse import parse_dockerfile
 from ci_registry.errors import SetupError
 from ci_registry.files import read_file, storage_error
 
@@ -47,6 +49,19 @@ def check_inputs(request: BuildRequest) -> None:
                 + (f": {secret.file} does not exist" if secret.file else ""),
                 hint="set its variable or file where the build runs",
             )
+
+
+def read_dockerfile(request: BuildRequest) -> Dockerfile:
+    """Parse the Dockerfile of a request.
+
+    Raises:
+        SetupError: the context, the Dockerfile or a secret's file is missing.
+        BuildError: the Dockerfile is wrong.
+        StorageError: it can't be read.
+    """
+    check_inputs(request)
+    raw = read_file(request.dockerfile, max_bytes=MAX_DOCKERFILE_BYTES)
+    return parse_dockerfile(raw.decode(errors="replace"), file=request.dockerfile_name)
 
 
 def link_context(request: BuildRequest, hash_context: HashContext) -> LinkedContext:

@@ -10,10 +10,8 @@ import hashlib
 import io
 import json
 import posixpath
-import queue
-import socket
+import re
 import tarfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,15 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from ci_registry.builders.archive import convert_archive
-from ci_registry.builders.checks import check_layout
-from ci_registry.builders.context_link import MAX_DOCKERFILE_BYTES, check_inputs
+from ci_registry.builders.checks import check_fixed_platform, check_layout
+from ci_registry.builders.context_link import MAX_DOCKERFILE_BYTES, read_dockerfile
 from ci_registry.builders.docker_config import context_host, user_config_folder
-from ci_registry.builders.engine_build import ClassicLog, line_of_step, refused_instruction
+from ci_registry.builders.engine_build import (
+    ClassicLog,
+    build_parameters,
+    instruction_of_step,
+    refused_instruction,
+)
+from ci_registry.builders.engine_stream import in_thread, message_of, messages, read_body
 from ci_registry.builders.failures import Failure, build_failure
 from ci_registry.builders.interface import BuildRequest, Probe
 from ci_registry.cancel import Cancel
 from ci_registry.dockerfile.model import Dockerfile
-from ci_registry.dockerfile.parse import parse_dockerfile
 from ci_registry.errors import (
     BuildError,
     CiRegistryError,
@@ -52,8 +55,10 @@ CONNECT_TIMEOUT_S = 10
 MAX_ARCHIVE_BYTES = 256 * 1024**3
 SAVE_PLATFORM_API = (1, 48)
 """The first API version whose image export can choose a platform."""
-_CHUNK_BYTES = 1024 * 1024
-_POLL_S = 0.2
+_OTHER_PLATFORM = re.compile(
+    r"no suitable export target found|does not provide the specified platform"
+    r"|does not match the specified platform"
+)
 _NOTE = "built by the engine's classic builder: one platform, no layer cache in the registry"
 
 
@@ -95,7 +100,7 @@ class DockerEngine:
         """Say whether an engine answers and its classic builder can serve `request`."""
         try:
             with self._connect() as engine:
-                problem, _ = self._problem(request, self._parse(request))
+                problem, _ = self._problem(request, read_dockerfile(request))
                 found = f"Docker Engine {engine.version}, classic builder"
                 return Probe(
                     usable=not problem,
@@ -119,11 +124,6 @@ class DockerEngine:
             return f"an ignore file of its own ({beside.name}) needs BuildKit", 0
         what, line = refused_instruction(dockerfile)
         return (f"{what} needs BuildKit", line) if what else ("", 0)
-
-    def _parse(self, request: BuildRequest) -> Dockerfile:
-        check_inputs(request)
-        raw = read_file(request.dockerfile, max_bytes=MAX_DOCKERFILE_BYTES)
-        return parse_dockerfile(raw.decode(errors="replace"), file=request.dockerfile_name)
 
     # --- the engine
 
@@ -183,7 +183,8 @@ class DockerEngine:
             raise ToolError(error.message, hint=error.hint) from error
 
     def _build(self, request: BuildRequest) -> BuildOutcome:
-        dockerfile = self._parse(request)
+        dockerfile = read_dockerfile(request)
+        check_fixed_platform(dockerfile, request)
         problem, line = self._problem(request, dockerfile)
         if problem:
             raise SetupError(
@@ -222,7 +223,7 @@ class DockerEngine:
                 response = self._call(
                     lambda: engine.session.post(
                         engine.url("/build"),
-                        params=_build_parameters(request, name, tag),
+                        params=build_parameters(request, name, tag),
                         data=body,
                         headers=_build_headers(request),
                         stream=True,
@@ -230,7 +231,7 @@ class DockerEngine:
                     ),
                     request.image,
                 )
-                for message in _messages(self._chunks(response, deadline)):
+                for message in messages(read_body(response, self.cancel, self.masker, deadline)):
                     log.feed(message)
         except OSError as error:
             raise storage_error(error, context, "read") from error
@@ -268,12 +269,18 @@ class DockerEngine:
     def _failed(
         self, request: BuildRequest, dockerfile: Dockerfile, log: ClassicLog
     ) -> CiRegistryError:
+        instruction = instruction_of_step(dockerfile, log.step)
+        text = log.error or "the engine ended the build without an image"
+        if instruction is not None and instruction.keyword == "FROM":
+            # The engine does not say what it could not fetch.
+            base = (instruction.arguments or ("",))[0]
+            text = f"failed to resolve source metadata for {base}: {text}"
         failure = Failure(
             tool=self.name,
             image=request.image,
             dockerfile_name=request.dockerfile_name,
-            text=log.error or "the engine ended the build without an image",
-            line=line_of_step(dockerfile, log.step),
+            text=text,
+            line=instruction.first_line if instruction is not None else 0,
             output="\n".join(log.tail),
         )
         return build_failure(failure)
@@ -323,7 +330,7 @@ class DockerEngine:
         size_bytes = 0
         try:
             with archive.open("wb") as file:
-                for chunk in self._chunks(response, None):
+                for chunk in read_body(response, self.cancel, self.masker, None):
                     size_bytes += len(chunk)
                     if size_bytes > MAX_ARCHIVE_BYTES:
                         raise ToolError(f"the engine sent more than {MAX_ARCHIVE_BYTES} bytes")
@@ -349,7 +356,7 @@ class DockerEngine:
 
         self.cancel.check()
         try:
-            response = _in_thread(send, self.cancel)
+            response = in_thread(send, self.cancel)
         except requests.RequestException as error:
             raise ToolError(
                 f"the Docker engine broke off: {self.masker.mask(str(error))}",
@@ -357,119 +364,26 @@ class DockerEngine:
             ) from error
         if response.status_code == 200:
             return response
-        text = self.masker.mask(_message_of(response.content))
+        text = self.masker.mask(message_of(response.content))
         if response.status_code == 404:
             raise SetupError(
                 f"the Docker engine has no image {subject}: {text}",
                 hint="check the name with `docker image ls`",
             )
+        if _OTHER_PLATFORM.search(text):
+            raise SetupError(
+                f"the Docker engine has {subject} for another platform only: {text}",
+                hint="build or pull it for the platform that `platforms` names",
+            )
         raise build_failure(
             Failure(tool=self.name, image=subject, dockerfile_name="Dockerfile", text=text)
         )
-
-    def _chunks(self, response: Any, deadline: float | None) -> Iterator[bytes]:
-        """Yield the body; a cancellation or the deadline cuts the connection, which ends the build."""
-        items: queue.Queue[bytes | BaseException | None] = queue.Queue(maxsize=16)
-        stopped = threading.Event()
-
-        def put(item: bytes | BaseException | None) -> None:
-            while not stopped.is_set():
-                with contextlib.suppress(queue.Full):
-                    items.put(item, timeout=_POLL_S)
-                    return
-
-        def read() -> None:
-            try:
-                for chunk in response.iter_content(_CHUNK_BYTES if deadline is None else None):
-                    put(chunk)
-                put(None)
-            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-                put(error)
-
-        threading.Thread(target=read, daemon=True).start()
-        try:
-            while (item := self._next(items, deadline)) is not None:
-                yield item
-        finally:
-            stopped.set()
-            _cut(response)
-
-    def _next(
-        self, items: "queue.Queue[bytes | BaseException | None]", deadline: float | None
-    ) -> bytes | None:
-        while True:
-            self.cancel.check()
-            if deadline is not None and time.monotonic() > deadline:
-                raise ToolError(
-                    "the build took longer than its time-out",
-                    hint="raise build.timeout, or look for the step that hangs",
-                )
-            try:
-                item = items.get(timeout=_POLL_S)
-            except queue.Empty:
-                continue
-            if isinstance(item, BaseException):
-                raise ToolError(
-                    f"the Docker engine broke off: {self.masker.mask(str(item))}",
-                    hint="run the job again; the engine's own log says why it stopped",
-                ) from item
-            return item
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     info = tarfile.TarInfo(name)
     info.size, info.mode = len(content), 0o644
     tar.addfile(info, io.BytesIO(content))
-
-
-def _in_thread(send: Callable[[], Any], cancel: Cancel) -> Any:
-    """Call `send` while watching for a cancellation: sending a large context takes a while."""
-    answer: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue()
-
-    def work() -> None:
-        try:
-            answer.put((send(), None))
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            answer.put((None, error))
-
-    threading.Thread(target=work, daemon=True).start()
-    while True:
-        cancel.check()
-        with contextlib.suppress(queue.Empty):
-            result, error = answer.get(timeout=_POLL_S)
-            if error is not None:
-                raise error
-            return result
-
-
-def _cut(response: Any) -> None:
-    """End the connection even while another thread reads from it: closing alone would not wake it."""
-    connection = getattr(response.raw, "_connection", None)
-    sock = getattr(connection, "sock", None)
-    if isinstance(sock, socket.socket):
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-    response.close()
-
-
-def _build_parameters(request: BuildRequest, dockerfile: str, tag: str) -> dict[str, str]:
-    parameters = {
-        "t": tag,
-        "dockerfile": dockerfile,
-        "version": "1",
-        "rm": "1",
-        "forcerm": "1",
-        "platform": str(request.platforms[0]),
-        "buildargs": json.dumps(dict(request.build_args)),
-        "labels": json.dumps(dict(request.labels)),
-    }
-    optional = {
-        "target": request.target,
-        "nocache": "1" if request.no_cache else "",
-        "pull": "1" if request.pull else "",
-        "networkmode": request.network if request.network != "default" else "",
-    }
-    return parameters | {name: value for name, value in optional.items() if value}
 
 
 def _build_headers(request: BuildRequest) -> dict[str, str]:
@@ -483,30 +397,3 @@ def _build_headers(request: BuildRequest) -> dict[str, str]:
         encoded = base64.urlsafe_b64encode(json.dumps(credentials).encode()).decode()
         headers["X-Registry-Config"] = encoded
     return headers
-
-
-def _messages(chunks: Iterator[bytes]) -> Iterator[object]:
-    """Yield the JSON messages of a stream: one a line."""
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if line.strip():
-                yield _decoded(line)
-    if rest.strip():
-        yield _decoded(rest)
-
-
-def _decoded(line: bytes) -> object:
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise ToolError("the Docker engine sent a message that is no JSON") from error
-
-
-def _message_of(body: bytes) -> str:
-    try:
-        data = json.loads(body)
-    except ValueError:
-        return body[:500].decode(errors="replace").strip() or "no message"
-    return str(data.get("message", data)) if isinstance(data, dict) else str(data)

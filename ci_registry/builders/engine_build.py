@@ -1,9 +1,11 @@
 """The pure half of classic engine builds: what they can't do, and what their stream of messages says."""
 
+import json
 import re
 from collections import deque
 from dataclasses import dataclass, field
 
+from ci_registry.builders.interface import BuildRequest
 from ci_registry.dockerfile.model import Dockerfile, Instruction
 from ci_registry.events import EventSink, Level, Log
 from ci_registry.results import Step
@@ -89,8 +91,8 @@ class ClassicLog:
             self.on_event(event)
 
 
-def line_of_step(dockerfile: Dockerfile, step: int) -> int:
-    """Return the Dockerfile line of a 1-based step; 0 when there is no such step.
+def instruction_of_step(dockerfile: Dockerfile, step: int) -> Instruction | None:
+    """Return the instruction of a 1-based step; None when there is no such step.
 
     The classic builder counts every instruction of every stage up to the target, `FROM` included,
     and the `ARG` instructions above the first `FROM`.
@@ -98,4 +100,25 @@ def line_of_step(dockerfile: Dockerfile, step: int) -> int:
     instructions = list(dockerfile.global_args)
     for stage in dockerfile.stages:
         instructions += [stage.origin, *stage.instructions]
-    return instructions[step - 1].first_line if 1 <= step <= len(instructions) else 0
+    return instructions[step - 1] if 1 <= step <= len(instructions) else None
+
+
+def build_parameters(request: BuildRequest, dockerfile: str, tag: str) -> dict[str, str]:
+    """Return the query of `POST /build` for the classic builder."""
+    parameters = {
+        "t": tag,
+        "dockerfile": dockerfile,
+        "version": "1",
+        "rm": "1",
+        "forcerm": "1",
+        "platform": str(request.platforms[0]),
+        "buildargs": json.dumps(dict(request.build_args)),
+        "labels": json.dumps(dict(request.labels)),
+    }
+    optional = {
+        "target": request.target,
+        "nocache": "1" if request.no_cache else "",
+        "pull": "1" if request.pull else "",
+        "networkmode": request.network if request.network != "default" else "",
+    }
+    return parameters | {name: value for name, value in optional.items() if value}

@@ -43,7 +43,10 @@ _NETWORK = re.compile(
 _ABSENT = re.compile(r"not found|manifest unknown|name unknown|no such image", re.IGNORECASE)
 _SETUP = (
     (re.compile(r"^secret (?P<what>\S+): not found"), "build secret {what} is missing"),
-    (re.compile(r"failed to read dockerfile"), "the Dockerfile cannot be read"),
+    (
+        re.compile(r"failed to read dockerfile: open .*no such file"),
+        "the Dockerfile cannot be read",
+    ),
     (
         re.compile(r"target stage \"?(?P<what>[^\"]+)\"? could not be found"),
         "the Dockerfile has no stage {what!r}",
@@ -213,7 +216,8 @@ def _without_names(text: str, name: str) -> str:
 def _dockerfile(failure: Failure) -> CiRegistryError:
     match = _PARSE_LINE.search(failure.text)
     line = failure.line or (int(match[1]) if match else 0)
-    if line or "dockerfile" in failure.text.lower() or failure.output:
+    about = "dockerfile" in failure.text.lower() and "failed to read" not in failure.text
+    if line or about or failure.output:
         return replace(failure, line=line).as_build_error("")
     return ToolError(
         f"{failure.tool} failed to build {failure.image}: {failure.headline}",
