@@ -43,6 +43,8 @@ class Package:
     """Diff id of the layer that last wrote it."""
     path: str = ""
     """Path in the image of the file it was read from, without leading slash."""
+    third_party: bool = False
+    """An OS package that the distribution did not make: its advisories say nothing about it."""
 
     @property
     def purl_without_version(self) -> str:
