@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from ci_registry.findings import Distribution, Package, UnreadDatabase
 from ci_registry.inventory.os_release import release_of
-from ci_registry.inventory.reading import ImageFile, Reading, purl_part, unread
+from ci_registry.inventory.reading import ImageFile, Reading, printable, purl_part, unread
+from ci_registry.inventory.vendors import is_third_party
 
 _ON_DISK = frozenset(
     {
@@ -128,7 +129,8 @@ def _package(fields: dict[str, str], file: ImageFile, distribution: Distribution
         source_version="" if source_version == version else source_version,
         architecture=architecture,
         layer=file.diff_id,
-        path=file.path,
+        path=printable(file.path),
+        third_party=is_third_party(fields.get("maintainer", ""), version, distribution),
     )
 
 

@@ -17,6 +17,7 @@ class Reader(StrEnum):
     PYTHON_RECORD = "python-record"
     """Says that a package is there, in case its metadata is not."""
     NODE = "node"
+    SBOM = "sbom"
     NOBODY = "nobody"
     """A package database that we can't read: its presence is reported."""
 
@@ -42,7 +43,7 @@ def _headers_only(data: bytes) -> bytes:
     return data[: min(ends) + 1] if ends else data
 
 
-_LANGUAGE_FILES = (b"/METADATA", b".egg-info", b"/PKG-INFO", b"/package.json")
+_LANGUAGE_FILES = (b"/METADATA", b".egg-info", b"/PKG-INFO", b"/package.json", b".cdx.json")
 
 
 def _language_files(data: bytes) -> bytes:
@@ -58,6 +59,7 @@ _FILES = Interest(
 _PYTHON = Interest(
     reader=Reader.PYTHON, ecosystem="pypi", limit_bytes=4 * MIB, condense=_headers_only
 )
+_SBOM = Interest(reader=Reader.SBOM, ecosystem="generic", limit_bytes=4 * MIB)
 _RECORD = Interest(reader=Reader.PYTHON_RECORD, ecosystem="pypi")
 _NODE = Interest(reader=Reader.NODE, ecosystem="npm", limit_bytes=4 * MIB)
 
@@ -98,12 +100,7 @@ def _pkg_info(path: str) -> Interest | None:
 
 
 def _package_json(path: str) -> Interest | None:
-    """Only `node_modules/NAME/package.json` and `node_modules/@SCOPE/NAME/package.json` are installed."""
-    parts = path.rsplit("/", 4)
-    if len(parts) >= 3 and parts[-3] == "node_modules":
-        return _NODE
-    scoped = len(parts) >= 4 and parts[-4] == "node_modules" and parts[-3].startswith("@")
-    return _NODE if scoped else None
+    return _NODE if path.startswith("node_modules/") or "/node_modules/" in path else None
 
 
 def _ending(ending: str, interest: Interest) -> Callable[[str], Interest | None]:
@@ -144,6 +141,8 @@ def _gemspec(path: str) -> Interest | None:
 def _json(path: str) -> Interest | None:
     if path.endswith(".deps.json"):
         return _NUGET
+    if path.endswith(".cdx.json"):
+        return _SBOM
     return _CONDA if path.rsplit("/", 2)[-2:-1] == ["conda-meta"] else None
 
 

@@ -1,4 +1,9 @@
-"""Reads installed Node packages: `package.json` of the folders directly in `node_modules`."""
+"""Reads installed Node packages: every `package.json` with name and version inside `node_modules`.
+
+Copies that a package has vendored deeper inside count too, as for trivy and syft. Folders deeper inside
+also hold test fixtures that are damaged on purpose, so only the folders directly in `node_modules`, where
+a package manager puts packages, are reported when they can't be read.
+"""
 
 import re
 from collections.abc import Sequence
@@ -9,6 +14,7 @@ from ci_registry.inventory.reading import ImageFile, Reading, printable, purl_pa
 from ci_registry.strict import parse_json
 
 _NAME = re.compile(r"(?:@[^/@\s]+/)?[^/@\s]+")
+_INSTALLED = re.compile(r"(?:.*/)?node_modules/(?:@[^/]+/)?[^/]+/package\.json")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -19,7 +25,8 @@ def read_node(files: Sequence[ImageFile]) -> Reading:
         try:
             found = _name_and_version(file)
         except IntegrityError as error:
-            problems.append(unread("npm", file, error.message))
+            if _INSTALLED.fullmatch(file.path):
+                problems.append(unread("npm", file, error.message))
             continue
         if found is None:
             continue

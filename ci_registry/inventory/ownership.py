@@ -21,6 +21,7 @@ def package_of_list(path: str) -> str:
 
 def with_owners(
     packages: Sequence[Package],
+    foreign_owners: frozenset[str],
     files: dict[str, ImageFile],
     lists: Sequence[ImageFile],
     resolve: Callable[[str], str],
@@ -32,6 +33,8 @@ def with_owners(
 
     Args:
         packages: language packages.
+        foreign_owners: OS packages that the distribution did not make: no advisory of the distribution
+            speaks for what is in them, so they own nothing.
         files: the file that each was read from, by `Package.path`.
         lists: dpkg's `*.list` and `*.md5sums` files, condensed to files of language packages.
         resolve: returns the real path behind one that a file list names (`/lib` may be a link).
@@ -39,6 +42,8 @@ def with_owners(
     claims: dict[str, _Claim] = {}
     for file in sorted(lists, key=lambda f: f.path):
         owner = package_of_list(file.path)
+        if owner in foreign_owners:
+            continue
         sums = file.path.endswith(".md5sums")
         for line in file.content.decode("utf-8", "surrogateescape").splitlines():
             md5, path = line.split(None, 1) if sums and " " in line else ("", line)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ci_registry.findings import Distribution, Package, UnreadDatabase
 from ci_registry.inventory.dpkg import read_dpkg
+from ci_registry.inventory.embedded_sbom import read_embedded_sboms
 from ci_registry.inventory.interest import Reader
 from ci_registry.inventory.layers import Found, ImageTree
 from ci_registry.inventory.node import read_node
@@ -41,14 +42,16 @@ def read_contents(tree: ImageTree, found: Sequence[Found], diff_ids: Sequence[st
     languages = (
         read_python(files.get(Reader.PYTHON, ()), files.get(Reader.PYTHON_RECORD, ())),
         read_node(files.get(Reader.NODE, ())),
+        read_embedded_sboms(files.get(Reader.SBOM, ())),
     )
     sources = {
         printable(f.path): f
-        for reader in (Reader.PYTHON, Reader.NODE)
+        for reader in (Reader.PYTHON, Reader.NODE, Reader.SBOM)
         for f in files.get(reader, ())
     }
     owned = with_owners(
         [package for reading in languages for package in reading.packages],
+        frozenset(p.name for p in debian.packages if p.third_party),
         sources,
         files.get(Reader.DPKG_FILES, ()),
         tree.resolve,

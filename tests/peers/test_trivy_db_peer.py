@@ -1,5 +1,6 @@
 """The genuine trivy reads the databases that we write, offline, and reports what stands in them."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -21,12 +22,14 @@ from ci_registry.advisories.trivy_db import (
 )
 from ci_registry.findings import Severity
 from tests.support.images import ImageSpec, debian_layer, make_layout
+from tests.support.inspection import inspect_layout
 from tests.support.peers import find_peer
 
 pytestmark = pytest.mark.peer("trivy")
 UPDATED = datetime(2026, 11, 1, tzinfo=UTC)
 SAMPLE = Path(__file__).resolve().parents[2] / "../shared/data/trivy-db-from-sample-osv.tar.gz"
 FLASK_METADATA = "Metadata-Version: 2.1\nName: Flask_Thing\nVersion: 1.0.0\n\nText\n"
+PIP_METADATA = "Metadata-Version: 2.1\nName: pip\nVersion: 23.0\n\n"
 METADATA_PATH = "usr/lib/python3/site-packages/flask_thing-1.0.0.dist-info/METADATA"
 
 
@@ -173,6 +176,35 @@ def test_trivy_finds_each_package_in_a_database_of_many_pages(
     assert {v["Severity"] for k, v in found.items() if k != "CVE-2097-1"} == {"HIGH"}
     assert len(found["CVE-2098-00499"]["Description"]) == 9000
     assert len(read_trivy_db(tmp_path / "cache").packages_in("debian 12")) == 20_001
+
+
+def test_our_inventory_lists_the_packages_that_trivy_lists(tmp_path: Path, work: Path) -> None:
+    site, modules = "usr/lib/python3/dist-packages", "app/node_modules"
+    base = debian_layer(("libssl3", "3.0.11-1~deb12u2", "openssl"), ("python3-pip", "23.0", ""))
+    pip, pip_path = PIP_METADATA, f"{site}/pip-23.0.dist-info/METADATA"
+    base |= {
+        pip_path: pip,
+        "var/lib/dpkg/info/python3-pip.list": f"/.\n/{pip_path}\n",
+        "var/lib/dpkg/info/python3-pip.md5sums": f"{hashlib.md5(pip.encode()).hexdigest()}  {pip_path}\n",
+        "var/lib/dpkg/info/libssl3.list": "/.\n",
+        f"{site}/gone-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: gone\nVersion: 1.0\n\n",
+    }
+    app = {
+        METADATA_PATH: FLASK_METADATA,
+        f"{site}/.wh.gone-1.0.dist-info": "",
+        f"{modules}/@s/a/package.json": '{"name":"@s/a","version":"1.0.0"}',
+        f"{modules}/b/vendor/c/package.json": '{"name":"c","version":"2.0.0"}',
+    }
+    made = make_layout(tmp_path / "layout", ImageSpec(layers=[base, app], compression="zstd"))
+    record = TrivyAdvisory(bucket="debian 12", package="x", id="CVE-2099-1", fixed_version="1")
+    write_trivy_db(tmp_path / "cache", [record], [], updated_at=UPDATED)
+
+    report = scan(made.layout, tmp_path / "cache", work)
+
+    theirs = sorted(p["Name"] for r in report["Results"] for p in r.get("Packages", []))
+    packages = inspect_layout(made.layout).platforms[0].inventory.packages
+    assert sorted(p.name for p in packages if not p.owner) == theirs
+    assert [p.name for p in packages if p.owner] == ["pip"]
 
 
 @pytest.mark.skipif(not SAMPLE.exists(), reason="../shared/data is not there")

@@ -191,7 +191,6 @@ def test_node_modules_behind_a_link_are_packages(tmp_path: Path) -> None:
     layer = {
         "deps/a/package.json": '{"name":"a","version":"1.0.0"}',
         "deps/@s/b/package.json": '{"name":"@s/b","version":"2.0.0"}',
-        "deps/a/test/package.json": '{"name":"no","version":"0.0.1"}',
         "app/node_modules->../deps": None,
     }
     assert names(inventory(tmp_path, layer), "npm") == ["@s/b", "a"]

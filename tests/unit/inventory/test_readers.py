@@ -1,6 +1,7 @@
 """Package readers report what is installed, and name what they could not read."""
 
 import hashlib
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ci_registry.inventory.node import read_node
 from ci_registry.inventory.os_release import parse_os_release, release_of, with_end_of_life
 from ci_registry.inventory.python import read_python
 from ci_registry.inventory.reading import ImageFile
+from ci_registry.inventory.vendors import is_third_party
 from tests.support.images import Files, ImageSpec, debian_layer, dpkg_status, make_layout
 from tests.support.inspection import inspect_layout
 
@@ -232,18 +234,48 @@ def test_a_damaged_package_json_is_named_as_unread(text: str | bytes) -> None:
     assert (rows, len(problems)) == ([], 1)
 
 
-def test_only_folders_directly_in_node_modules_are_packages(tmp_path: Path) -> None:
+def test_only_what_is_inside_node_modules_is_a_package(tmp_path: Path) -> None:
     def package(name: str) -> str:
         return f'{{"name":"{name}","version":"1.0.0"}}'
 
     layer = {
         "app/package.json": package("app"),
         "app/node_modules/a/package.json": package("a"),
-        "app/node_modules/a/lib/esm/package.json": package("inner"),
+        "app/node_modules/a/lib/esm/package.json": '{"type":"module"}',
+        "app/node_modules/a/test/malformed/package.json": "{",
+        "app/node_modules/a/vendor/old/package.json": package("vendored"),
         "app/node_modules/a/node_modules/@s/b/package.json": package("@s/b"),
         "usr/share/nodejs/c/package.json": package("c"),
     }
-    assert [p.name for p in inventory(tmp_path, layer).packages] == ["@s/b", "a"]
+    found = inventory(tmp_path, layer)
+    assert [p.name for p in found.packages] == ["@s/b", "a", "vendored"]
+    assert found.unread == ()
+
+
+# --- SBOMs that packages carry
+
+
+def sbom(*purls: str) -> str:
+    components = [{"type": "library", "name": "x", "purl": purl} for purl in purls]
+    nested = {"type": "library", "name": "outer", "components": components}
+    return json.dumps({"bomFormat": "CycloneDX", "components": [nested]})
+
+
+def test_what_pip_vendored_is_read_from_the_sbom_that_it_carries(tmp_path: Path) -> None:
+    path = "usr/lib/python3/site-packages/pip/_vendor/bom.cdx.json"
+    text = sbom("pkg:pypi/CacheControl@0.14.4", "pkg:npm/%40a/b@1.0.0?x=y#z", "pkg:pypi/no-version")
+    found = inventory(tmp_path, {path: text})
+    assert [(p.ecosystem, p.name, p.version, p.purl) for p in found.packages] == [
+        ("npm", "@a/b", "1.0.0", "pkg:npm/%40a/b@1.0.0"),
+        ("pypi", "CacheControl", "0.14.4", "pkg:pypi/cachecontrol@0.14.4"),
+    ]
+    assert {p.path for p in found.packages} == {path}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"components":{}}', sbom("npm/a@1"), sbom("pkg:@1")])
+def test_a_damaged_sbom_is_named_as_unread(tmp_path: Path, text: str) -> None:
+    found = inventory(tmp_path, {"app/x.cdx.json": text})
+    assert (found.packages, [u.path for u in found.unread]) == ((), ["app/x.cdx.json"])
 
 
 # --- ownership
@@ -271,6 +303,44 @@ def test_ownership_is_seen_through_the_usr_merge(tmp_path: Path) -> None:
     layer = pip_of_debian(list=f"/{PIP.removeprefix('usr/')}\n")
     layer["lib->usr/lib"] = None
     assert owners(inventory(tmp_path, layer)) == ["python3-pip"]
+
+
+def test_a_vendor_package_owns_nothing_because_no_advisory_speaks_for_it(tmp_path: Path) -> None:
+    status = "Package: nodejs\nVersion: 20.1-1nodesource1\nMaintainer: N <n@nodesource.com>\n\n"
+    npm = "usr/lib/node_modules/npm/package.json"
+    layer = {
+        "var/lib/dpkg/status": status,
+        "var/lib/dpkg/info/nodejs.list": f"/{npm}\n",
+        npm: '{"name":"npm","version":"9.0.0"}',
+    }
+    found = inventory(tmp_path, layer)
+    assert owners(found) == [""]
+    assert [p.name for p in found.packages if p.third_party] == ["nodejs"]
+
+
+@pytest.mark.parametrize(
+    ("maintainer", "version", "distribution", "foreign"),
+    [
+        ("Docker <support@docker.com>", "5:24.0-1", "debian", True),
+        ("GitHub", "2.40", "debian", True),
+        (
+            "Debian PostgreSQL Maintainers <team@tracker.debian.org>",
+            "16.1-1.pgdg120+1",
+            "debian",
+            True,
+        ),
+        ("Somebody <somebody@linux.it>", "1-1", "debian", False),
+        ("Not Docker <x@notdocker.com>", "1-1", "debian", False),
+        ("Debian Team <team@tracker.debian.org>", "1-1", "ubuntu", True),
+        ("Ubuntu Developers <ubuntu-devel-discuss@lists.ubuntu.com>", "1-1", "ubuntu", False),
+        ("", "1-1", "ubuntu", False),
+    ],
+)
+def test_packages_of_other_vendors_are_told_apart(
+    maintainer: str, version: str, distribution: str, foreign: bool
+) -> None:
+    made = Distribution(id=distribution, version="1")
+    assert is_third_party(maintainer, version, made) is foreign
 
 
 def test_a_package_that_nobody_lists_is_its_own(tmp_path: Path) -> None:
