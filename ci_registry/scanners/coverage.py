@@ -211,7 +211,7 @@ def _data_gaps(evidence: Evidence, named: set[str]) -> Iterable[CoverageGap]:
         reason = facts.reasons.get(kind) or f"{facts.database.name} has no data for it"
         yield CoverageGap(
             gap=Gap.NO_DATA,
-            detail=f"{len(mine)} {kind} packages were not matched: {reason}",
+            detail=f"{len(mine)} {kind} packages are not covered: {reason}",
             ecosystem=kind,
             packages=_first(mine),
         )

@@ -87,7 +87,7 @@ def _facts_for(inventory: Inventory, facts: SourceFacts) -> DatabaseFacts:
         elif not can_compare(ecosystem):
             reasons[kind] = f"this scanner can't compare versions of {ecosystem}"
         elif ecosystem not in facts.database.ecosystems:
-            reasons[kind] = f"{facts.database.name} has no data for {ecosystem}"
+            reasons[kind] = f"{facts.database.name} has no complete data for {ecosystem}"
         else:
             covered.add(kind)
     return DatabaseFacts(

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import subprocess
+import tarfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,12 +16,12 @@ import pytest
 from ci_registry.advisories.database import open_osv_folder
 from ci_registry.advisories.trivy_db import TrivyAdvisory
 from ci_registry.errors import ToolError
-from ci_registry.findings import Finding, Gap, ScanResult
+from ci_registry.findings import Finding, FindingKind, Gap, ScanResult
 from ci_registry.scanners.ignored import ignored_files
 from ci_registry.scanners.interface import ImageView
 from ci_registry.scanners.osv import OsvScanner
 from ci_registry.scanners.trivy_report import TrivyReport, parse_report
-from tests.support.advisories import record, write_osv_folder
+from tests.support.advisories import DATA, record, write_osv_folder
 from tests.support.images import ImageSpec, debian_layer, make_layout
 from tests.support.peers import find_peer
 from tests.support.trivy_cases import (
@@ -251,6 +252,43 @@ def test_embedded_scanner_and_trivy_agree(tmp_path: Path) -> None:
     assert _facts(ours.findings) == _facts(theirs.findings)
     assert len(ours.findings) == 8
     assert ours.coverage.gaps == theirs.coverage.gaps == ()
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="no sample advisories beside the checkout")
+def test_embedded_scanner_finds_all_that_trivy_finds_in_real_python_advisories(
+    tmp_path: Path,
+) -> None:
+    folder = DATA / "osv" / "PyPI"
+    versions: dict[str, set[str]] = {}
+    for path in folder.glob("*.json"):
+        for affected in json.loads(path.read_bytes())["affected"]:
+            listed = affected.get("versions", [])[::7]
+            versions.setdefault(affected["package"]["name"], set()).update(listed)
+    files = {}
+    for name, listed in versions.items():
+        for number, version in enumerate(sorted(listed)):
+            text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+            files[f"opt/{number}/{name}-{version}.dist-info/METADATA"] = text
+    made = make_layout(tmp_path / "layout", ImageSpec(layers=[files]))
+    (tmp_path / "work").mkdir()
+    view = ImageView(layout=made.layout, inventory=inventory_of(made), work=tmp_path / "work")
+    with tarfile.open(DATA / "trivy-db-from-sample-osv.tar.gz") as archive:
+        archive.extractall(tmp_path / "trivy" / "db", filter="data")
+    theirs = scanner_for(tmp_path / "trivy").scan(view)
+    ours = OsvScanner(
+        source=open_osv_folder(folder), now=lambda: NOW, max_db_age=timedelta(hours=48)
+    ).scan(view)
+
+    def found(result: ScanResult) -> set[tuple[str, str, str]]:
+        kind = FindingKind.AFFECTED
+        return {
+            (f.id, f.package.name, f.package.version) for f in result.findings if f.kind is kind
+        }
+
+    assert found(theirs) <= found(ours)
+    # trivy goes by ranges alone; ours are versions that the record lists, legacy spellings too
+    assert len(found(ours) - found(theirs)) < 10
+    assert len(found(theirs)) > 5000
 
 
 def test_version_is_read_from_the_program_itself() -> None:

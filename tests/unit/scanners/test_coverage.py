@@ -94,7 +94,7 @@ def test_each_kind_without_data_is_a_gap_that_names_the_packages() -> None:
     gaps = gaps_for(_evidence(subject, facts=_facts("pypi")))
     assert [(g.gap, g.ecosystem) for g in gaps] == [(Gap.NO_DATA, "deb"), (Gap.NO_DATA, "npm")]
     assert gaps[1].packages == ("pkg:npm/b@1.0.0",)
-    assert gaps[1].detail == "1 npm packages were not matched: db has no data for it"
+    assert gaps[1].detail == "1 npm packages are not covered: db has no data for it"
 
 
 def test_owned_packages_need_no_data() -> None:
