@@ -218,13 +218,16 @@ def _data_gaps(evidence: Evidence, named: set[str]) -> Iterable[CoverageGap]:
 
 
 def _third_party_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
-    if evidence.third_party:
+    """OS packages that the distribution has no advisories for, by our reading or the scanner's."""
+    purls = {package.purl for package in matchable(evidence.inventory) if package.third_party}
+    purls |= set(_our_purls(evidence, evidence.third_party))
+    if purls:
         yield CoverageGap(
             gap=Gap.THIRD_PARTY_PACKAGES,
-            detail=f"{len(evidence.third_party)} OS packages are not the distribution's own and "
-            "were not matched",
+            detail=f"{len(purls)} OS packages are not the distribution's own: "
+            "its advisories say nothing about them",
             ecosystem=os_kind_of(evidence.inventory.distribution),
-            packages=_first(_our_purls(evidence, evidence.third_party)),
+            packages=_first(purls),
         )
 
 

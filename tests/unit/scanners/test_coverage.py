@@ -1,5 +1,6 @@
 """Every way in which a scan may not have covered an image is a named gap."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -285,6 +286,12 @@ def test_packages_that_the_scanner_leaves_out_are_a_gap_with_our_purls() -> None
         )
     )
     assert [(g.gap, g.packages) for g in gaps] == [(Gap.THIRD_PARTY_PACKAGES, (OPENSSL.purl,))]
+
+
+def test_packages_that_our_inventory_calls_foreign_are_a_gap_for_every_scanner() -> None:
+    foreign = replace(deb("docker-ce", "5:24.0-1"), third_party=True)
+    gaps = gaps_for(_evidence(inventory(OPENSSL, foreign)))
+    assert [(g.gap, g.packages) for g in gaps] == [(Gap.THIRD_PARTY_PACKAGES, (foreign.purl,))]
 
 
 def test_system_database_that_could_not_be_read_is_not_called_missing() -> None:
