@@ -140,7 +140,7 @@ def _judged_coverage(platform: str, gaps: tuple[JudgedGap, ...]) -> Case:
         name=name,
         status=CaseStatus.ERROR,
         message=message,
-        body=f"{message}\n{gap_body(gaps)}",
+        body=gap_body((*bad, *(gap for gap in gaps if gap not in bad))),
         kind="coverage",
     )
 

@@ -55,8 +55,13 @@ def _errors(result: RunResult) -> Iterator[_Annotation]:
     suites = suites_of(result)
     cases = [(suite, case) for suite in suites for case in suite.cases if is_bad(case)]
     cases.sort(key=lambda pair: pair[1].kind != "vulnerability")
+    said: set[tuple[str, str]] = set()
     for suite, case in cases:
-        text = case.message if case.kind == "vulnerability" else case.body or case.message
+        is_finding = case.kind == "vulnerability"
+        text = case.message if is_finding else case.body or case.message
+        if is_finding and (suite.image, text) in said:
+            continue  # the same on another platform
+        said.add((suite.image, text))
         yield _Annotation(
             title=f"{suite.image}: {case.name}", message=text, file=_file(suite), line=case.line
         )
@@ -68,10 +73,10 @@ def _file(suite: Suite) -> str:
 
 def _warnings(result: RunResult) -> Iterator[_Annotation]:
     for image in result.images:
-        for item in sorted(judged(image), key=worst_first):
-            if item.treatment is Treatment.WARN:
-                name = f"{item.finding.id} in {item.finding.package.name}"
-                yield _about(image, name, finding_headline(item))
+        items = [i for i in judged(image) if i.treatment is Treatment.WARN]
+        for item in {finding_headline(i): i for i in sorted(items, key=worst_first)}.values():
+            name = f"{item.finding.id} in {item.finding.package.name}"
+            yield _about(image, name, finding_headline(item))
     for image in result.images:
         if image.decision is not None:
             for note in image.decision.waiver_notes:

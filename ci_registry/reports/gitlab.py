@@ -165,11 +165,18 @@ def _vulnerability(image: ImageResult, version: str, items: list[JudgedFinding])
         "name": one_line(f"{finding.id} in {package.name}", 255),
         "description": clip(printable(finding.title or finding.id), 10_000),
         "severity": _SEVERITIES[worst.effective_severity],
-        "solution": one_line(f"Update {package.name}: {fix_of(finding)}"),
+        "solution": one_line(
+            f"Update {package.name}: {fix_of(finding)}"
+            if finding.fixed_versions
+            else "No fixed version is known."
+        ),
         "identifiers": [_identifier(finding.id, finding.url)]
         + [_identifier(alias, "") for alias in finding.aliases[:19]],
         "location": {
-            "dependency": {"package": {"name": one_line(package.name, 255)}, "version": version},
+            "dependency": {
+                "package": {"name": one_line(package.name, 255)},
+                "version": one_line(version, 255),
+            },
             "operating_system": _operating_system(image, worst.platform),
             "image": _location(image, name),
         },
@@ -192,7 +199,7 @@ def _vulnerability(image: ImageResult, version: str, items: list[JudgedFinding])
 
 def _id(*parts: str) -> str:
     """Return an id that is the same in every run."""
-    return str(uuid.uuid5(_NAMESPACE, "\0".join(parts)))
+    return str(uuid.uuid5(_NAMESPACE, "\0".join(printable(part) for part in parts)))
 
 
 def _identifier(name: str, url: str) -> dict[str, str]:

@@ -41,7 +41,7 @@ def _render(
         for suite in suites
     ]
     xml: str = junit_xml.to_xml_report_string(made, prettyprint=False, encoding="utf-8")
-    return xml.rstrip("\n") + "\n"
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{xml.strip()}\n'
 
 
 def _case(junit_xml: Any, suite: Suite, case: Case, max_chars: int) -> Any:

@@ -1,10 +1,10 @@
 """Writes the Markdown summary for `$GITHUB_STEP_SUMMARY` and `summary.md`, within a byte budget."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from ci_registry.reports.escape import markdown, web_link
-from ci_registry.reports.totals import counts_of, image_ref, judged, written_images
-from ci_registry.reports.wording import gap_line, worst_first
+from ci_registry.reports.totals import counts_lines, image_ref, judged, written_images
+from ci_registry.reports.wording import gap_line, unsaid_error, worst_first
 from ci_registry.results import (
     Decision,
     ImageResult,
@@ -17,6 +17,8 @@ from ci_registry.results import (
 
 MAX_SUMMARY_BYTES = 900_000
 """GitHub drops a whole summary above 1 MiB."""
+_MAX_ROWS = 500
+"""Most findings in the table of one image."""
 _POINTER = "\n*Cut here: the rest is in `result.json` and in the JUnit report.*\n"
 _SIGNS = {
     Verdict.PASS: "✅",
@@ -83,7 +85,8 @@ def _facts(image: ImageResult, *, dry_run: bool) -> Iterator[str]:
     if image.action_reason:
         yield f"- {markdown(image.action)}: {markdown(image.action_reason)}"
     if image.error:
-        yield f"- stopped in **{markdown(image.failed_step or 'preflight')}**: {markdown(image.error)}"
+        where = markdown(image.failed_step or "preflight")
+        yield f"- stopped in **{where}**{markdown(unsaid_error(image))}"
     for step in image.steps:
         if step.hint and step.status in (StepStatus.FAILED, StepStatus.ERROR):
             yield f"- to do: {markdown(step.hint)}"
@@ -107,35 +110,37 @@ def _decision(image: ImageResult, decision: Decision) -> Iterator[str]:
         for gap in decision.gaps:
             yield f"- {markdown(gap.platform)}: {gap.verdict}: {markdown(gap_line(gap))}"
         yield ""
-    yield from _counts(image)
+    for line in counts_lines(image):
+        yield markdown(line)
+        yield ""
     findings = sorted(judged(image), key=worst_first)
-    yield from _table(f for f in findings if f.treatment is not Treatment.WAIVED)
+    yield from _table([f for f in findings if f.treatment is not Treatment.WAIVED])
     waived = [f for f in findings if f.treatment is Treatment.WAIVED]
     if waived or decision.waiver_notes:
         yield "**Waivers**"
         yield ""
-        for item in waived:
+        for item in waived[:_MAX_ROWS]:
             text = f"{item.finding.id} in {item.finding.package.name} ({item.platform})"
             yield f"- {markdown(text)}: {markdown(item.waiver_id)} {markdown(item.reason)}"
+        yield from _more(len(waived))
         for note in decision.waiver_notes:
             yield f"- {markdown(note.waiver_id)}: {markdown(note.message)}"
         yield ""
 
 
-def _counts(image: ImageResult) -> Iterator[str]:
-    for platform, counts in counts_of((image,)).items():
-        words = ", ".join(f"{number} {severity}" for severity, number in counts.items())
-        yield f"{markdown(platform)}: {words or 'no findings'}"
+def _table(items: list[JudgedFinding]) -> Iterator[str]:
+    if items:
+        yield "| | Vulnerability | Severity | Package | Installed | Fixed in | Platform | Rule |"
+        yield "|---|---|---|---|---|---|---|---|"
+        yield from (_row(item) for item in items[:_MAX_ROWS])
+        yield from _more(len(items))
         yield ""
 
 
-def _table(items: Iterable[JudgedFinding]) -> Iterator[str]:
-    for number, item in enumerate(items):
-        if number == 0:
-            yield "| | Vulnerability | Severity | Package | Installed | Fixed in | Platform | Rule |"
-            yield "|---|---|---|---|---|---|---|---|"
-        yield _row(item)
-    yield ""
+def _more(count: int) -> Iterator[str]:
+    if count > _MAX_ROWS:
+        yield ""
+        yield f"*{count - _MAX_ROWS} more: all of them are in `result.json`.*"
 
 
 def _row(item: JudgedFinding) -> str:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from ci_registry.findings import Severity
 from ci_registry.reports.escape import one_line, printable
 from ci_registry.reports.finding_cases import reported
-from ci_registry.reports.totals import counts_of, judged, plural
+from ci_registry.reports.totals import counts_lines, judged, plural
 from ci_registry.reports.wording import (
     finding_headline,
     gap_line,
+    unsaid_error,
     waiver_for,
     worst_first,
 )
@@ -48,7 +48,7 @@ def _image_lines(image: ImageResult, *, dry_run: bool) -> Iterator[str]:
     if image.action_reason:
         yield f"  {one_line(image.action)}: {one_line(image.action_reason)}"
     if image.error:
-        yield f"  stopped in {image.failed_step or 'preflight'}: {one_line(image.error)}"
+        yield f"  stopped in {image.failed_step or 'preflight'}{unsaid_error(image)}"
         yield from (
             f"  hint: {one_line(step.hint)}"
             for step in image.steps
@@ -85,7 +85,7 @@ def _decision_lines(image: ImageResult, decision: Decision) -> Iterator[str]:
     for note in decision.waiver_notes:
         where = f" ({note.file}:{note.line})" if note.file else ""
         yield f"  {one_line(f'waiver {note.waiver_id}: {note.message}{where}')}"
-    yield from _counts(image)
+    yield from (f"  {one_line(line)}" for line in counts_lines(image))
     yield f"  policy {one_line(decision.policy_name)} from {one_line(decision.policy_source)}"
 
 
@@ -93,20 +93,17 @@ def _section(title: str, items: list[JudgedFinding]) -> Iterator[str]:
     if not items:
         return
     yield f"  {title}:"
-    for item in items[:_SHOWN]:
-        yield f"    {finding_headline(item)} [{one_line(item.platform, 50)}]"
-    yield from _more(len(items))
+    platforms: dict[str, list[str]] = {}
+    for item in items:
+        platforms.setdefault(finding_headline(item), []).append(one_line(item.platform, 50))
+    for headline in list(platforms)[:_SHOWN]:
+        yield f"    {headline} [{', '.join(dict.fromkeys(platforms[headline]))}]"
+    yield from _more(len(platforms))
 
 
 def _more(count: int) -> Iterator[str]:
     if count > _SHOWN:
         yield f"    and {count - _SHOWN} more in the report"
-
-
-def _counts(image: ImageResult) -> Iterator[str]:
-    for platform, counts in counts_of((image,)).items():
-        words = [f"{counts[s]} {s}" for s in reversed(Severity) if s in counts]
-        yield f"  {one_line(platform, 50)}: {', '.join(words) or 'no findings'}"
 
 
 def _written(image: ImageResult, *, dry_run: bool) -> Iterator[str]:

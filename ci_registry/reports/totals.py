@@ -3,8 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ci_registry.findings import Severity
-from ci_registry.results import ImageResult, JudgedFinding, RunResult, Step, StepStatus, Treatment
+from ci_registry.findings import ScanStatus, Severity
+from ci_registry.results import (
+    ImageResult,
+    JudgedFinding,
+    RunResult,
+    Step,
+    StepStatus,
+    Treatment,
+    Verdict,
+)
 
 Counts = dict[str, dict[str, int]]
 """Platform → severity → number of counted findings."""
@@ -20,7 +28,8 @@ def counts_of(images: Iterable[ImageResult]) -> Counts:
     counts: Counts = {}
     for image in images:
         for scan in image.scans:
-            counts.setdefault(scan.platform, {})
+            if scan.status is ScanStatus.COMPLETE:
+                counts.setdefault(scan.platform, {})
         for item in judged(image):
             if item.treatment is not Treatment.WAIVED:
                 row = counts.setdefault(item.platform, {})
@@ -30,6 +39,19 @@ def counts_of(images: Iterable[ImageResult]) -> Counts:
         platform: {str(s): counts[platform][s] for s in order if s in counts[platform]}
         for platform in sorted(counts)
     }
+
+
+def counts_lines(image: ImageResult) -> tuple[str, ...]:
+    """Return `linux/amd64: 1 CRITICAL, 2 LOW` per platform; nothing found is not called clean lightly."""
+    gaps = image.decision.gaps if image.decision is not None else ()
+    open_platforms = {g.platform for g in gaps if g.verdict is Verdict.INCOMPLETE}
+    lines = []
+    for platform, counts in counts_of((image,)).items():
+        words = ", ".join(f"{number} {severity}" for severity, number in counts.items())
+        if platform in open_platforms:
+            words = f"{words or 'nothing found'}, but the scan did not cover everything"
+        lines.append(f"{platform}: {words or 'no findings'}")
+    return tuple(lines)
 
 
 def count_treated(images: Iterable[ImageResult], treatment: Treatment) -> int:

@@ -6,7 +6,14 @@ from datetime import date, timedelta
 
 from ci_registry.findings import Finding, FindingKind
 from ci_registry.reports.escape import clip, one_line, printable, web_link
-from ci_registry.results import JudgedFinding, JudgedGap, RuleOutcome, Treatment, Verdict
+from ci_registry.results import (
+    ImageResult,
+    JudgedFinding,
+    JudgedGap,
+    RuleOutcome,
+    Treatment,
+    Verdict,
+)
 
 _WAIVER_DAYS = 30
 _SHOWN = 10
@@ -112,10 +119,8 @@ def gap_body(items: tuple[JudgedGap, ...]) -> str:
 
 
 def rule_body(rule: RuleOutcome) -> str:
-    """Return what a rule says, what it counted and the first findings."""
-    limit = "" if rule.max_count is None else f", {rule.max_count} tolerated"
-    where = f" on {rule.platform}" if rule.platform else ""
-    lines = [one_line(rule.sentence), f"Counted: {rule.count}{where}{limit}"]
+    """Return what a rule says and the first findings that it counted."""
+    lines = [one_line(rule.sentence)]
     lines += [f"  {one_line(f'{name} in {purl}', 300)}" for name, purl in rule.findings[:_SHOWN]]
     if len(rule.findings) > _SHOWN:
         lines.append(f"  and {len(rule.findings) - _SHOWN} more")
@@ -150,3 +155,11 @@ def worst_first(item: JudgedFinding) -> tuple[int, int, str, str, str, str]:
 def clipped(text: str, max_chars: int) -> str:
     """Return printable text of several lines within a limit."""
     return clip(printable(clip(text, max_chars)), max_chars)
+
+
+def unsaid_error(image: ImageResult) -> str:
+    """Return `: ` and what stopped an image, unless the decision's reasons say it already."""
+    reasons = image.decision.reasons if image.decision is not None else ()
+    if any(reason in image.error for reason in reasons[:1]):
+        return ""
+    return f": {one_line(image.error)}"
