@@ -111,7 +111,11 @@ def _check_contents(call: Call, parsed: Manifest | Index, elsewhere: set[Digest]
     catalog = call.store.catalog
     blobs, children = _needs(parsed)
     missing = [d for d in blobs if catalog.blob_size(call.name, d) is None]
-    missing += [d for d in children if catalog.manifest(call.name, d) is None]
+    missing += [  # BuildKit's cache indexes list layers as children: a blob will do
+        d
+        for d in children
+        if catalog.manifest(call.name, d) is None and catalog.blob_size(call.name, d) is None
+    ]
     missing = [digest for digest in missing if digest not in elsewhere]
     if missing:
         names = ", ".join(missing[:5])

@@ -106,6 +106,11 @@ def test_an_index_needs_its_children_in_the_same_repository(ask: Asked) -> None:
     assert _put_index(ask, "v3", _index(NOWHERE)) == (201, "")
 
 
+def test_an_index_may_list_blobs_as_buildkit_caches_do(ask: Asked) -> None:
+    layer = ask.blob("a", b"layer")
+    assert _put_index(ask, "cache", _index(layer)) == (201, "")
+
+
 def test_a_tag_keeps_the_algorithm_that_it_was_pushed_with(ask: Asked) -> None:
     _, body = ask.manifest("a")
     digest = digest_of(body, "sha512")
