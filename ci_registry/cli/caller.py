@@ -14,6 +14,7 @@ from typing import Any
 from ci_registry.cancel import Cancel
 from ci_registry.cli.console import open_console
 from ci_registry.cli.options import given_options, log_level
+from ci_registry.cli.workflow_commands import write_command
 from ci_registry.errors import ExitCode
 from ci_registry.secret import Masker
 from ci_registry.wiring.basis import Caller
@@ -60,5 +61,4 @@ def open_caller(values: Mapping[str, Any]) -> Iterator[Caller]:
 
 
 def _print_command(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    write_command(sys.stdout, line)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TextIO
 
+from ci_registry.cli.workflow_commands import defused, write_command
 from ci_registry.events import Event, Level, Log, Progress, StepEnded, StepStarted
 from ci_registry.secret import Masker
 
@@ -88,7 +89,7 @@ class PlainConsole:
 
     def _open_group(self, event: StepEnded, title: str) -> None:
         if self._groups == "github":
-            self._print(f"::group::{title}")
+            self._command(f"::group::{title}")
         else:
             name = f"{event.image}_{event.step}".replace(" ", "_")
             self._print(
@@ -97,19 +98,17 @@ class PlainConsole:
 
     def _close_group(self, event: StepEnded) -> None:
         if self._groups == "github":
-            self._print("::endgroup::")
+            self._command("::endgroup::")
         else:
             name = f"{event.image}_{event.step}".replace(" ", "_")
             self._print(f"\x1b[0Ksection_end:{int(self._clock())}:{name}\r\x1b[0K")
 
+    def _command(self, line: str) -> None:
+        write_command(self._stream, self._masker.mask(line))
+
     def _print(self, line: str) -> None:
         text = self._masker.mask(line)
-        if (
-            not text.startswith(("::group::", "::endgroup::", "\x1b[0Ksection_"))
-            and self._groups == "github"
-        ):
-            text = text.replace("::", ": :") if text.lstrip().startswith("::") else text
-        self._stream.write(text + "\n")
+        self._stream.write((defused(text) if self._groups == "github" else text) + "\n")
         self._stream.flush()
 
     def close(self) -> None:
