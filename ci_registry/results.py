@@ -282,6 +282,17 @@ class ImageResult:
         """Whether manifests were put into a registry."""
         return bool(self.published)
 
+    @property
+    def was_to_be_judged(self) -> bool:
+        """Whether the command has a verdict at all; `build` alone has none."""
+        return self.decision is not None or any(step.step is Step.JUDGE for step in self.steps)
+
+    @property
+    def word(self) -> str:
+        """The verdict for people; `built` when nothing was to be judged and all went well."""
+        unjudged = not self.was_to_be_judged and self.exit_code is ExitCode.OK
+        return "built" if unjudged and self.steps else str(self.verdict)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingValue:

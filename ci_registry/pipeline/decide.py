@@ -29,7 +29,9 @@ def decide_image(
     return ImagePlan(
         name=image.name,
         action="import" if imported else "build",
-        reason=f"the {where} has {imported}" if imported else "every run builds its images once",
+        reason=f"the {where} has {imported}"
+        if imported
+        else _build_reason(builder, builder_reason),
         dockerfile=image.dockerfile_name,
         context=image.settings.context,
         target=image.settings.target,
@@ -53,6 +55,10 @@ def decide_image(
         problems=tuple(problems),
         notes=image.notes + _existing_notes(image, settings.publish.on_existing),
     )
+
+
+def _build_reason(builder: str, reason: str) -> str:
+    return f"{builder}, {reason}" if builder else reason
 
 
 def decide_builder(

@@ -67,12 +67,12 @@ def _lines(result: RunResult) -> Iterator[str]:
 def _overview(image: ImageResult) -> str:
     why = image.decision.reasons[0] if image.decision and image.decision.reasons else image.error
     pushed = f"<code>{markdown(image_ref(image))}</code>" if image.published else "no"
-    cells = (_SIGNS[image.verdict], markdown(image.name), str(image.verdict), markdown(why), pushed)
+    cells = (_SIGNS[image.verdict], markdown(image.name), image.word, markdown(why), pushed)
     return f"| {' | '.join(cells)} |"
 
 
 def _image(image: ImageResult, *, dry_run: bool) -> Iterator[str]:
-    yield f"### {_SIGNS[image.verdict]} {markdown(image.name)}: {image.verdict}"
+    yield f"### {_SIGNS[image.verdict]} {markdown(image.name)}: {image.word}"
     yield ""
     yield from _facts(image, dry_run=dry_run)
     if image.decision is not None:

@@ -35,7 +35,9 @@ def render_text(result: RunResult) -> str:
         lines += [*([""] if lines else []), *_image_lines(image, dry_run=result.dry_run)]
     if result.notes:
         lines += ["", *(f"note: {one_line(note)}" for note in result.notes)]
-    word = f"{result.verdict}, exit code {int(result.exit_code)}"
+    words = {image.word for image in result.images}
+    said = "built, not judged" if words == {"built"} else str(result.verdict)
+    word = f"{said}, exit code {int(result.exit_code)}"
     if result.dry_run:
         word += " (dry run: nothing left this machine)"
     lines += ["", f"{result.command}: {word}"]
@@ -44,7 +46,7 @@ def render_text(result: RunResult) -> str:
 
 def _image_lines(image: ImageResult, *, dry_run: bool) -> Iterator[str]:
     digest = f"  {image.digest}" if image.digest else ""
-    yield f"{image.verdict.upper()}  {one_line(image.name, 200)}{digest}"
+    yield f"{image.word.upper()}  {one_line(image.name, 200)}{digest}"
     if image.action_reason:
         yield f"  {one_line(image.action)}: {one_line(image.action_reason)}"
     if image.error:

@@ -71,8 +71,8 @@ def _folder(basis: Basis, db: str) -> Path:
     return folder
 
 
-def find_trivy_database(caller: Caller, basis: Basis, registries: Registries) -> Path:
-    """Return the folder that holds `db/trivy.db`: named, cached, or fetched by us from a registry.
+def find_trivy_database(caller: Caller, basis: Basis, registries: Registries) -> tuple[Path, str]:
+    """Return the folder that holds `db/trivy.db`, and where that came from: named, cached, or fetched by us.
 
     Raises:
         ToolError: there is none and it can't be fetched.
@@ -80,9 +80,9 @@ def find_trivy_database(caller: Caller, basis: Basis, registries: Registries) ->
     db, offline = basis.settings.scan.db, basis.settings.runtime.offline
     cached = cache_folder(caller.env) / "trivy"
     if db not in ("auto", "offline") and (basis.project / db).is_dir():
-        return basis.project / db
+        return basis.project / db, db
     if db == "offline" or offline:
-        return cached
+        return _newest(cached), "the cache"
     reference = parse_reference(TRIVY_DATABASE if db == "auto" else db.removeprefix("oci://"))
     from ci_registry.scanners.trivy_install import install_trivy_db
 
@@ -93,4 +93,12 @@ def find_trivy_database(caller: Caller, basis: Basis, registries: Registries) ->
         folder = cached / manifest.digest.hex[:16]
         if not (folder / "db" / "trivy.db").is_file():
             install_trivy_db(registries.open(reference).open(manifest.layers[0].digest), folder)
-    return folder
+    return folder, str(reference.at(manifest.digest))
+
+
+def _newest(cached: Path) -> Path:
+    """Return the database that was fetched last; the cache itself when it holds none."""
+    found = [file.parent.parent for file in cached.glob("*/db/trivy.db")]
+    return max(
+        found, key=lambda folder: (folder / "db" / "trivy.db").stat().st_mtime, default=cached
+    )

@@ -77,14 +77,15 @@ def sign_reference(caller: Caller, text: str, result_file: Path) -> tuple[str, .
     with open_registries(caller, basis) as registries:
         repository = registries.open(reference)
         subject = _resolve(repository, reference)
-        passed = any(
-            image.digest == subject.digest and Verdict(image.verdict).lets_through
+        passed = not saved.dry_run and any(
+            image.digest == subject.digest and Verdict(image.enforced_verdict).lets_through
             for image in saved.images
         )
         if not passed:
             raise UsageError(
                 f"{result_file} does not say that {subject.digest} passed, so it is not signed",
-                hint="sign only digests that ci-registry judged: `ci-registry run` or `scan`",
+                hint="only digests that `ci-registry run` or `scan` let through are signed;"
+                " a dry run or audit mode does not count",
             )
         signer = _required_signer(caller, basis)
         names = (reference,) if reference.tag else ()
