@@ -148,11 +148,11 @@ def _probe(
         plain_http=settings.network.plain_http,
     )
     found = []
-    for builder_name, builder in sources.builders.items():
+    for builder_name in sources.builders:
         choice = settings.build.builder
         if choice is not BuilderChoice.AUTO and builder_name != choice:
             continue
-        probe = builder.probe(request)
+        probe = sources.builders[builder_name].probe(request)
         found.append((builder_name, probe))
         if probe.usable:
             break

@@ -1,15 +1,14 @@
 """Makes the parts of a run: builders, scanner, signer, registries; adapters are imported when chosen."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ci_registry.builders.interface import Builder
-from ci_registry.config.model import ScannerChoice
-from ci_registry.errors import SetupError, ToolError
-from ci_registry.oci.manifest import Descriptor
-from ci_registry.oci.platform import Platform
+from ci_registry.config.model import BuilderChoice, ScannerChoice
+from ci_registry.errors import ToolError
 from ci_registry.oci.reference import Reference, parse_reference
 from ci_registry.pipeline.state import Parts
 from ci_registry.process import find_program
@@ -76,28 +75,64 @@ def _embedded(
 # --- builders
 
 
+class _Builders(Mapping[str, Builder]):
+    """The builders in the order in which `auto` tries them; each is imported when it is asked for."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], Builder]]) -> None:
+        self._makers = makers
+        self._made: dict[str, Builder] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, name: str) -> Builder:
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = self._makers[name]()
+            return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+
 def make_builders(caller: Caller, basis: Basis, registries: Registries) -> Mapping[str, Builder]:
     """Return all builders, in the order in which `auto` tries them."""
-    from ci_registry.builders.assemble import Assemble
-    from ci_registry.builders.buildah import Buildah
+
+    def buildah() -> Builder:
+        from ci_registry.builders.buildah import Buildah
+
+        return Buildah(
+            run=caller.runner, env=caller.env, on_event=caller.on_event, masker=caller.masker
+        )
+
+    def assemble() -> Builder:
+        from ci_registry.builders.assemble import Assemble
+
+        return Assemble(open_base=_base_opener(registries), cancel=caller.cancel)
+
+    return _Builders(
+        {
+            str(BuilderChoice.BUILDX): lambda: _buildx(caller, basis),
+            str(BuilderChoice.DOCKER_ENGINE): lambda: _docker_engine(caller),
+            str(BuilderChoice.BUILDAH): buildah,
+            str(BuilderChoice.ASSEMBLE): assemble,
+        }
+    )
+
+
+def _buildx(caller: Caller, basis: Basis) -> Builder:
     from ci_registry.builders.buildx import Buildx
     from ci_registry.builders.context import hash_context
 
-    run, env, on_event, masker = caller.runner, caller.env, caller.on_event, caller.masker
-    builders: tuple[Builder, ...] = (
-        Buildx(
-            run=run,
-            env=env,
-            on_event=on_event,
-            masker=masker,
-            hash_context=hash_context,
-            buildkit_image=basis.settings.build.buildkit_image,
-        ),
-        _docker_engine(caller),
-        Buildah(run=run, env=env, on_event=on_event, masker=masker),
-        Assemble(open_base=_base_opener(registries), cancel=caller.cancel),
+    return Buildx(
+        run=caller.runner,
+        env=caller.env,
+        on_event=caller.on_event,
+        masker=caller.masker,
+        hash_context=hash_context,
+        buildkit_image=basis.settings.build.buildkit_image,
     )
-    return {builder.name: builder for builder in builders}
 
 
 def _docker_engine(caller: Caller) -> "DockerEngine":
@@ -113,19 +148,10 @@ def _docker_engine(caller: Caller) -> "DockerEngine":
     )
 
 
-def _base_opener(
-    registries: Registries,
-) -> Callable[[str, Platform], tuple[Repository, Descriptor]]:
-    def open_base(name: str, platform: Platform) -> tuple[Repository, Descriptor]:
-        del platform  # the builder picks it from the index
+def _base_opener(registries: Registries) -> Callable[[str], tuple[Repository, str]]:
+    def open_base(name: str) -> tuple[Repository, str]:
         reference = parse_reference(name)
-        repository = registries.open(reference)
-        found = repository.resolve(reference.target)
-        if found is None:
-            raise SetupError(
-                f"base image {name} does not exist", hint="check its name and the login"
-            )
-        return repository, found
+        return registries.open(reference), reference.target
 
     return open_base
 
@@ -163,16 +189,17 @@ def _trivy(caller: Caller, basis: Basis, registries: Registries) -> Scanner:
             hint="install trivy, or use the built-in scanner: --scanner osv",
         )
     scan = basis.settings.scan
+    database, location = find_trivy_database(caller, basis, registries)
     return TrivyScanner(
         run=caller.runner,
         env=caller.env,
         program=program,
-        database=find_trivy_database(caller, basis, registries),
+        database=database,
         now=caller.now,
         max_db_age=scan.max_db_age,
         timeout_s=scan.timeout.total_seconds(),
         on_event=caller.on_event,
-        database_location=scan.db,
+        database_location=location,
     )
 
 
