@@ -52,6 +52,7 @@ PackContext = Callable[[Path, Path, Path], None]
 """`(context, dockerfile, target)`: writes a plain tar of everything that is not ignored to `target`."""
 
 CONNECT_TIMEOUT_S = 10
+_DEFAULT_HOST = "unix:///var/run/docker.sock"
 MAX_ARCHIVE_BYTES = 256 * 1024**3
 SAVE_PLATFORM_API = (1, 48)
 """The first API version whose image export can choose a platform."""
@@ -145,11 +146,14 @@ class DockerEngine:
         user = user_config_folder(self.env)
         if env.get("DOCKER_TLS_VERIFY") and user is not None:
             env.setdefault("DOCKER_CERT_PATH", str(user))
+        host = env.get("DOCKER_HOST", _DEFAULT_HOST)
+        if host.startswith("unix://") and not Path(host.removeprefix("unix://")).exists():
+            raise self._no_engine("no such socket", host)
         try:
             options = docker.utils.kwargs_from_env(environment=env)
             session = docker.APIClient(version="auto", timeout=CONNECT_TIMEOUT_S, **options)
         except docker.errors.DockerException as error:
-            raise self._no_engine(str(error), env.get("DOCKER_HOST", "")) from error
+            raise self._no_engine(str(error), host) from error
         with contextlib.closing(session):
             facts = session.version()
             major, minor = session.api_version.split(".")
@@ -165,11 +169,11 @@ class DockerEngine:
         text = self.masker.mask(text)
         if "PermissionError" in text or "Permission denied" in text:
             return SetupError(
-                f"no permission to use the Docker engine{f' at {host}' if host else ''}",
+                f"no permission to use the Docker engine at {host}",
                 hint="run as a user who may use the engine's socket, or choose another builder",
             )
         return ToolError(
-            f"the Docker engine does not answer{f' at {host}' if host else ''}: {text}",
+            f"the Docker engine does not answer at {host}: {text}",
             hint="start the engine, set DOCKER_HOST, or choose another builder (builder: buildah)",
         )
 

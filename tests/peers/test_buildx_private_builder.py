@@ -4,6 +4,7 @@ The image of BuildKit is made here from the programs `buildkitd` and `buildctl` 
 system's runc; the engine needs a `docker-init` to start it.
 """
 
+import re
 import shutil
 import subprocess
 import threading
@@ -91,10 +92,10 @@ def place(dockerd: Dockerd, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             *("--output", f"type=registry,name={name}:1"),
             str(folder),
         )
-        inspected = dockerd.docker(
-            "buildx", "imagetools", "inspect", "--format", "{{.Manifest.Digest}}", f"{name}:1"
-        )
-        yield Place(daemon=classic, registry=registry, buildkit=f"{name}@{inspected.strip()}")
+        text = dockerd.docker("buildx", "imagetools", "inspect", f"{name}:1")
+        digest = re.search(r"sha256:[0-9a-f]{64}", text)
+        assert digest is not None, text
+        yield Place(daemon=classic, registry=registry, buildkit=f"{name}@{digest[0]}")
 
 
 def test_both_platforms_and_the_cache_come_from_a_builder_that_is_gone_afterwards(
