@@ -104,7 +104,7 @@ def copy_one(source: Tree, parts: Parts, target: Tree, destination: str, rules: 
         _unpack(rules.archives, node, target, destination, rules)
         return
     is_folder = destination.endswith(("/", "/."))
-    made_mode = _DIRECTORY_MODE if rules.mode is None else rules.mode
+    made_mode = _DIRECTORY_MODE if rules.mode is None else rules.mode & 0o777
     owner = rules.owner or (0, 0)
     ensured = destination if is_folder else posixpath.dirname(destination)
     target.make_directories(target.resolve(ensured), made_mode, owner)
