@@ -9,6 +9,7 @@ _EVENTS = {
     "pull_request": EventKind.CHANGE_REQUEST,
     "pull_request_target": EventKind.CHANGE_REQUEST,
     "pull_request_review": EventKind.CHANGE_REQUEST,
+    "pull_request_review_comment": EventKind.CHANGE_REQUEST,
     "merge_group": EventKind.MERGE_QUEUE,
     "schedule": EventKind.SCHEDULE,
     "workflow_dispatch": EventKind.MANUAL,
@@ -28,24 +29,37 @@ def _text(payload: object, *keys: str) -> str:
     return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
 
 
-def _is_fork(env: Mapping[str, str], payload: object) -> bool:
-    """A change from another repository, or from one that was deleted meanwhile."""
+def _kind(env: Mapping[str, str], payload: object) -> EventKind:
+    """Everything about a pull request is a change request, whatever the event is called.
+
+    A workflow that a comment starts runs with all rights on the default branch, and usually checks
+    out the pull request.
+    """
+    if env.get("GITHUB_REF", "").startswith("refs/pull/") or _dig(payload, "pull_request"):
+        return EventKind.CHANGE_REQUEST
+    if _dig(payload, "issue", "pull_request"):
+        return EventKind.CHANGE_REQUEST
+    if _text(payload, "workflow_run", "event").startswith(("pull_request", "issue_comment")):
+        return EventKind.CHANGE_REQUEST
+    return _EVENTS.get(env.get("GITHUB_EVENT_NAME", ""), EventKind.PUSH)
+
+
+def _is_fork(env: Mapping[str, str], payload: object, *, is_change: bool) -> bool:
+    """A change from another repository, from one that is gone, or from one that nobody names."""
     for root in ("pull_request", "workflow_run"):
         if _dig(payload, root) is None:
             continue
         keys = ("head", "repo") if root == "pull_request" else ("head_repository",)
         name = _text(payload, root, *keys, "full_name")
         return name.lower() != env.get("GITHUB_REPOSITORY", "").lower()
-    return False
+    return is_change
 
 
 def github_context(
     env: Mapping[str, str], payload: object, committed_at: datetime | None
 ) -> CiContext:
     """Read the event from GitHub's variables; `payload` is the parsed `GITHUB_EVENT_PATH`."""
-    event = _EVENTS.get(env.get("GITHUB_EVENT_NAME", ""), EventKind.PUSH)
-    if _text(payload, "workflow_run", "event").startswith("pull_request"):
-        event = EventKind.CHANGE_REQUEST
+    event = _kind(env, payload)
     ref, name = env.get("GITHUB_REF", ""), env.get("GITHUB_REF_NAME", "")
     is_tag = env.get("GITHUB_REF_TYPE") == "tag" or ref.startswith("refs/tags/")
     if is_tag and event is EventKind.PUSH:
@@ -68,8 +82,10 @@ def github_context(
         tag=name if is_tag else "",
         default_branch=_text(payload, "repository", "default_branch"),
         base_branch=env.get("GITHUB_BASE_REF", "") or _text(payload, "pull_request", "base", "ref"),
-        change=_text(payload, "pull_request", "number") or _text(payload, "number"),
-        is_fork=_is_fork(env, payload),
+        change=_text(payload, "pull_request", "number")
+        or _text(payload, "number")
+        or (_text(payload, "issue", "number") if is_change else ""),
+        is_fork=_is_fork(env, payload, is_change=is_change),
         is_protected=env.get("GITHUB_REF_PROTECTED") == "true" and not is_change,
         run_url=f"{repository}/actions/runs/{run_id}" if repository and run_id else "",
         repository_url=repository,

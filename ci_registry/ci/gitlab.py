@@ -19,17 +19,19 @@ _SOURCES = {
 def gitlab_context(env: Mapping[str, str], committed_at: datetime | None) -> CiContext:
     """Read the event from GitLab's predefined variables."""
     event = _SOURCES.get(env.get("CI_PIPELINE_SOURCE", ""), EventKind.PUSH)
+    if env.get("CI_MERGE_REQUEST_IID") or env.get("CI_EXTERNAL_PULL_REQUEST_IID"):
+        event = EventKind.CHANGE_REQUEST  # child pipelines of a merge request have another source
     is_change = event is EventKind.CHANGE_REQUEST
     tag = "" if is_change else env.get("CI_COMMIT_TAG", "")
     if tag and event is EventKind.PUSH:
         event = EventKind.TAG
-    source = env.get("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", "")
     return CiContext(
         provider=Provider.GITLAB,
         event=event,
         commit=env.get("CI_COMMIT_SHA", ""),
         committed_at=committed_at or _time(env.get("CI_COMMIT_TIMESTAMP", "")),
         branch=env.get("CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", "")
+        or env.get("CI_EXTERNAL_PULL_REQUEST_SOURCE_BRANCH_NAME", "")
         if is_change
         else env.get("CI_COMMIT_BRANCH", "")
         if not tag
@@ -38,12 +40,20 @@ def gitlab_context(env: Mapping[str, str], committed_at: datetime | None) -> CiC
         default_branch=env.get("CI_DEFAULT_BRANCH", ""),
         base_branch=env.get("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "")
         or env.get("CI_EXTERNAL_PULL_REQUEST_TARGET_BRANCH_NAME", ""),
-        change=env.get("CI_MERGE_REQUEST_IID", ""),
-        is_fork=is_change and bool(source) and source != env.get("CI_PROJECT_ID", ""),
+        change=env.get("CI_MERGE_REQUEST_IID", "") or env.get("CI_EXTERNAL_PULL_REQUEST_IID", ""),
+        is_fork=is_change and _is_fork(env),
         is_protected=env.get("CI_COMMIT_REF_PROTECTED") == "true" and not is_change,
         run_url=env.get("CI_JOB_URL", "") or env.get("CI_PIPELINE_URL", ""),
         repository_url=env.get("CI_PROJECT_URL", ""),
     )
+
+
+def _is_fork(env: Mapping[str, str]) -> bool:
+    """A change from another project, or from one that is gone."""
+    if env.get("CI_EXTERNAL_PULL_REQUEST_IID"):
+        source = env.get("CI_EXTERNAL_PULL_REQUEST_SOURCE_REPOSITORY", "")
+        return source != env.get("CI_EXTERNAL_PULL_REQUEST_TARGET_REPOSITORY")
+    return env.get("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", "") != env.get("CI_PROJECT_ID")
 
 
 def _time(text: str) -> datetime | None:

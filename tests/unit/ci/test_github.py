@@ -91,3 +91,37 @@ def test_merge_queue_is_on_no_branch() -> None:
     context = github_context(env, REPOSITORY, None)
 
     assert (context.event, context.branch) == (EventKind.MERGE_QUEUE, "")
+
+
+def test_comment_on_a_pull_request_is_a_change_from_nobody_knows_where() -> None:
+    payload = REPOSITORY | {"issue": {"number": 12, "pull_request": {"url": "x"}}}
+    env = BASE | {"GITHUB_EVENT_NAME": "issue_comment", "GITHUB_REF_PROTECTED": "true"}
+
+    context = github_context(env, payload, None)
+
+    assert context.is_change_request
+    assert context.is_fork
+    assert not context.is_protected
+    assert context.change == "12"
+
+
+def test_comment_on_an_issue_is_no_change() -> None:
+    payload = REPOSITORY | {"issue": {"number": 12}}
+
+    context = github_context(BASE | {"GITHUB_EVENT_NAME": "issue_comment"}, payload, None)
+
+    assert not context.is_change_request
+
+
+def test_comment_in_a_review_is_about_a_change() -> None:
+    env = BASE | {"GITHUB_EVENT_NAME": "pull_request_review_comment"}
+
+    assert github_context(env, pull_request("evil/api"), None).is_fork
+    assert github_context(env, pull_request("acme/api"), None).is_change_request
+
+
+def test_pull_request_without_a_payload_counts_as_a_fork() -> None:
+    env = BASE | {"GITHUB_EVENT_NAME": "pull_request", "GITHUB_REF": "refs/pull/12/merge"}
+
+    assert github_context(env, {}, None).is_fork
+    assert github_context(env | {"GITHUB_EVENT_NAME": "new_kind"}, {}, None).is_fork

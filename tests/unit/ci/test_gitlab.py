@@ -64,3 +64,47 @@ def test_credentials_only_when_all_three_are_there() -> None:
     assert found[:2] == ("registry.example:5050", "u")
     assert found[2].reveal() == "p"
     assert gitlab_credentials(env | {"CI_REGISTRY_PASSWORD": ""}) is None
+
+
+MERGE_REQUEST = BASE | {
+    "CI_PIPELINE_SOURCE": "merge_request_event",
+    "CI_MERGE_REQUEST_IID": "3",
+    "CI_MERGE_REQUEST_SOURCE_PROJECT_ID": "5",
+    "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME": "feature",
+    "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main",
+}
+
+
+def test_merge_request_of_the_project_itself_is_no_fork() -> None:
+    context = gitlab_context(MERGE_REQUEST, None)
+
+    assert context.is_change_request
+    assert not context.is_fork
+
+
+def test_child_pipeline_of_a_merge_request_is_one_too() -> None:
+    context = gitlab_context(MERGE_REQUEST | {"CI_PIPELINE_SOURCE": "parent_pipeline"}, None)
+
+    assert context.is_change_request
+    assert not context.is_protected
+
+
+def test_merge_request_whose_source_project_is_gone_is_a_fork() -> None:
+    assert gitlab_context(MERGE_REQUEST | {"CI_MERGE_REQUEST_SOURCE_PROJECT_ID": ""}, None).is_fork
+
+
+def test_external_pull_request_is_a_fork_when_its_repositories_differ() -> None:
+    env = BASE | {
+        "CI_PIPELINE_SOURCE": "external_pull_request_event",
+        "CI_EXTERNAL_PULL_REQUEST_IID": "7",
+        "CI_EXTERNAL_PULL_REQUEST_SOURCE_REPOSITORY": "evil/api",
+        "CI_EXTERNAL_PULL_REQUEST_TARGET_REPOSITORY": "acme/api",
+        "CI_EXTERNAL_PULL_REQUEST_SOURCE_BRANCH_NAME": "feature",
+        "CI_EXTERNAL_PULL_REQUEST_TARGET_BRANCH_NAME": "main",
+    }
+
+    fork = gitlab_context(env, None)
+    own = gitlab_context(env | {"CI_EXTERNAL_PULL_REQUEST_SOURCE_REPOSITORY": "acme/api"}, None)
+
+    assert (fork.is_fork, own.is_fork) == (True, False)
+    assert (fork.branch, fork.base_branch, fork.change) == ("feature", "main", "7")
