@@ -19,13 +19,14 @@ def decide_image(
 ) -> ImagePlan:
     """Return the plan of one image."""
     problems = list(image.problems)
-    imported = image.settings.from_engine or image.settings.from_layout
+    imported = image.pulled or image.settings.from_engine or image.settings.from_layout
     builder, builder_reason = decide_builder(image, settings.build.builder, problems)
     push, push_reason = decide_push(image, settings.publish.push, context, problems)
     by_digest = push and settings.publish.push is PushMode.BY_DIGEST
     sign, sign_reason = decide_sign(run, settings.sign.mode, push=push, by_digest=by_digest)
     cache, cache_reason = decide_cache(image, settings, context, push=push, builder=builder)
     where = "engine" if image.settings.from_engine else "layout"
+    where = "registry" if image.pulled else where
     return ImagePlan(
         name=image.name,
         action="import" if imported else "build",
@@ -65,6 +66,8 @@ def decide_builder(
     image: GatheredImage, choice: BuilderChoice, problems: list[PlanProblem]
 ) -> tuple[str, str]:
     """Pick the builder: the one named, or the first that works; an unusable one is a problem."""
+    if image.pulled:
+        return "registry", "the image is pulled from its registry"
     if image.settings.from_engine:
         return "docker_engine", "the image is taken from the engine"
     if image.settings.from_layout:

@@ -45,7 +45,9 @@ class Work:
     keep_layouts: Path | None = None
 
 
-def make_plans(opened: Opened, images: Mapping[str, ImageSettings]) -> tuple[ImagePlan, ...]:
+def make_plans(
+    opened: Opened, images: Mapping[str, ImageSettings], *, pull: Reference | None = None
+) -> tuple[ImagePlan, ...]:
     """Gather and decide for every image; nothing is written and nothing is built."""
     run = opened.context
     sources = Sources(
@@ -56,7 +58,7 @@ def make_plans(opened: Opened, images: Mapping[str, ImageSettings]) -> tuple[Ima
     )
     return tuple(
         decide_image(
-            gather_image(name, images[name], run.settings, run.ci, sources),
+            gather_image(name, images[name], run.settings, run.ci, sources, pull=pull),
             opened.gathered,
             run.settings,
             run.ci,
@@ -104,7 +106,7 @@ def run_command(
 def _run(work: Work, opened: Opened, base: RunResult) -> RunResult:
     run = opened.context
     chosen = {name: run.settings.images[name] for name in opened.selected}
-    plans = make_plans(opened, chosen)
+    plans = make_plans(opened, chosen, pull=work.pull)
     images = tuple(_image_run(work, opened, plan, chosen[plan.name]) for plan in plans)
     for image in images:
         for note in image.plan.notes:

@@ -32,13 +32,22 @@ class Sources:
 
 
 def gather_image(
-    name: str, image: ImageSettings, settings: Settings, context: CiContext, sources: Sources
+    name: str,
+    image: ImageSettings,
+    settings: Settings,
+    context: CiContext,
+    sources: Sources,
+    *,
+    pull: Reference | None = None,
 ) -> GatheredImage:
-    """Read Dockerfile, destinations, tags and builders of one image; nothing is written."""
+    """Read Dockerfile, destinations, tags and builders of one image; nothing is written.
+
+    An image that exists already (`pull`, or what its settings name) needs no Dockerfile.
+    """
     problems: list[PlanProblem] = []
     notes: list[str] = []
-    dockerfile = dockerfile_name(image)
-    imported = bool(image.from_engine or image.from_layout)
+    imported = bool(pull or image.from_engine or image.from_layout)
+    dockerfile = "" if imported else dockerfile_name(image)
     bases = () if imported else _read_dockerfile(image, dockerfile, sources.project, problems)
     tags = _tags(image, context, problems)
     places = _destinations(settings, name, problems)
@@ -49,6 +58,7 @@ def gather_image(
     return GatheredImage(
         name=name,
         settings=image,
+        pulled=str(pull or ""),
         dockerfile_name=dockerfile,
         bases=bases,
         tags=tags,

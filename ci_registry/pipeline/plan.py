@@ -35,6 +35,8 @@ class GatheredImage:
 
     name: str
     settings: ImageSettings
+    pulled: str = ""
+    """The reference that the image is pulled from; empty when it is built or imported."""
     dockerfile_name: str
     """Path as the user knows it; relative to the project."""
     bases: tuple[str, ...] = ()
