@@ -21,12 +21,16 @@ class Git:
     folder: Path
 
     def _git(self, *argv: str, timeout_s: float = 30.0) -> Completed | None:
+        top = _top(self.folder)
+        if top is None:
+            return None
         env = allowed_environment(
             self.env, *_VARIABLES, home=Path(self.env.get("HOME", "/")), proxies=True
         )
         env |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
         settings = ["-c", "safe.directory=*", "-c", "core.fsmonitor=false"]
         settings += ["-c", "core.hooksPath=/dev/null"]
+        settings += ["--git-dir", str(top / ".git"), "--work-tree", str(top)]
         command = Command(
             argv=("git", *settings, *argv), env=env, cwd=self.folder, timeout_s=timeout_s
         )
@@ -116,6 +120,16 @@ class Git:
         if done is None or done.exit_code != 0:
             raise ToolError(f"git cannot read {path} at {commit[:12]}: it is a {kind}")
         return done.stdout
+
+
+def _top(folder: Path) -> Path | None:
+    """Return the nearest folder with a `.git`, which no commit can hold.
+
+    git itself would also take a folder with the files of a bare repository for one, and those a
+    change can bring along: its refs would then say what is trusted, and its settings what is run.
+    """
+    inside = folder.resolve()
+    return next((path for path in (inside, *inside.parents) if (path / ".git").exists()), None)
 
 
 def web_address(url: str) -> str:

@@ -1,5 +1,6 @@
 """The deciding files come from the trusted ref, read with the real git."""
 
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -145,3 +146,24 @@ def test_outside_git_nothing_is_known(tmp_path: Path) -> None:
 )
 def test_web_address_never_holds_credentials(remote: str, expected: str) -> None:
     assert web_address(remote) == expected
+
+
+def test_a_repository_inside_the_tree_does_not_decide(origin: Path, tmp_path: Path) -> None:
+    """A change can commit the files of a bare repository; git would take them for the real one."""
+    inner = origin / "services" / "api"
+    shutil.copytree(origin / ".git", inner)
+    git(inner, "--git-dir", ".", "config", "core.bare", "false")
+    git(inner, "--git-dir", ".", "config", "core.worktree", ".")
+    git(inner, "--git-dir", ".", "update-ref", "refs/remotes/origin/main", "feature")
+    git(origin, "add", "-f", "services")
+    git(origin, "commit", "-qm", "three")
+    checkout = clone(origin, tmp_path / "work", "--branch", "feature")
+    inside = replace(checkout, folder=checkout.folder / "services" / "api")
+    assert git(inside.folder, "rev-parse", "--absolute-git-dir") == str(inside.folder)
+    git(checkout.folder, "fetch", "-q", "origin", "main")
+
+    source = trusted_source(replace(PUSH, commit=checkout.commit()), inside)
+
+    assert source.commit == checkout.commit("refs/remotes/origin/main")
+    assert (inside.prefix, source.read("policy.yml")) == ("services/api/", None)
+    assert source.read("../../policy.yml") == b"strict\n"
