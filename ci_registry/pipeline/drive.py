@@ -1,6 +1,7 @@
 """Drives a whole command: gather, decide, the table of steps for every image, the result, the reports."""
 
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from ci_registry.ci.tags import oci_labels
 from ci_registry.config.model import ImageSettings
 from ci_registry.errors import CiRegistryError, ExitCode, worst_exit_code
 from ci_registry.events import Level, Log
+from ci_registry.files import storage_error
 from ci_registry.oci.reference import Reference
 from ci_registry.pipeline.decide import decide_image
 from ci_registry.pipeline.gather import Sources, gather_image
@@ -82,7 +84,8 @@ def run_command(
         open_run: reads the settings and opens everything; its errors end the run before any image.
         fallback: where reports go when the settings can't be read.
         base: result of a run that did nothing, with what is known from the start.
-        say: tells people when even the reports can't be written.
+        say: tells people, line by line, what stopped the run before any image, and when even the
+            reports can't be written.
 
     Returns:
         The result and the report files. Exit code and files are right even when writing failed.
@@ -93,7 +96,13 @@ def run_command(
             reporter = opened.reporter
             result = _run(work, opened, base)
     except CiRegistryError as error:
-        result = _failed(base, error)
+        result = _failed(result, error)
+    except OSError as error:
+        result = _failed(result, storage_error(error, error.filename or "a file", "read or write"))
+    except Exception as error:  # noqa: BLE001 - a bug of ours: reports all the same, exit code 70
+        result = _bug(result, error, reporter)
+    for line in (*result.error.splitlines(), *result.error_hint.splitlines()):
+        say(line)
     result = _timed(result, time.monotonic() - started)
     try:
         return result, reporter.write(result)
@@ -166,9 +175,21 @@ def _ci_facts(opened: Opened) -> dict[str, str]:
     return {key: str(value) for key, value in facts.items() if value}
 
 
-def _failed(base: RunResult, error: CiRegistryError) -> RunResult:
+def _failed(result: RunResult, error: CiRegistryError) -> RunResult:
+    """Add what stopped the run; what its images came to before that stays."""
+    _, newline, rest = error.message.partition("\n")
+    message = f"{error.headline}{newline}{rest}"
+    code = worst_exit_code((result.exit_code, ExitCode(error.exit_code)))
+    return replace(result, error=message, error_hint=error.hint, exit_code=code)
+
+
+def _bug(result: RunResult, error: Exception, reporter: Reporter) -> RunResult:
+    where = reporter.save_traceback("".join(traceback.format_exception(error)))
     return replace(
-        base, error=error.message, error_hint=error.hint, exit_code=ExitCode(error.exit_code)
+        result,
+        error=f"bug in ci-registry: {type(error).__name__}: {error}",
+        error_hint=f"please report it with {where}" if where else "",
+        exit_code=worst_exit_code((result.exit_code, ExitCode.BUG)),
     )
 
 
