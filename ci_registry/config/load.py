@@ -2,7 +2,7 @@
 
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from typing import Final, cast
@@ -75,6 +75,7 @@ def load_settings(
     env: Mapping[str, str],
     options: Mapping[str, object],
     needs_images: bool = True,
+    check_documents: Callable[[Settings], tuple[Problem, ...]] = lambda _settings: (),
 ) -> Loaded:
     """Return the effective settings: command line > environment > file > default.
 
@@ -86,12 +87,15 @@ def load_settings(
         options: command line, by `OptionSpec.name`: text, a tuple of texts for lists, a bool for flags;
             what was not given is absent.
         needs_images: whether having no image at all is an error.
+        check_documents: reads the files that the settings name and returns what is wrong in them,
+            which is reported together with the rest; a broken setting has its default there.
 
     Raises:
         ConfigError: something in the files, environment or options is wrong; all of it at once.
         UsageError: no image is named, or image options are given while several images are selected.
     """
-    return _Loading(checkout, trusted, env, options).load(needs_images=needs_images)
+    loading = _Loading(checkout, trusted, env, options)
+    return loading.load(needs_images=needs_images, check_documents=check_documents)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +149,9 @@ class _Loading:
             self._trusted = self._read(trusted, only_trusted=True)
         self._given: dict[str, _Value] = {}
 
-    def load(self, *, needs_images: bool) -> Loaded:
+    def load(
+        self, *, needs_images: bool, check_documents: Callable[[Settings], tuple[Problem, ...]]
+    ) -> Loaded:
         self._check_names()
         for spec in all_options():
             if (value := self._read_given(spec)) is not None:
@@ -155,6 +161,7 @@ class _Loading:
         )
         run = cast("RunOptions", _assemble(RunOptions, self._effective(Scope.RUN, self._given)))
         self._note_differences()
+        self._problems += check_documents(settings)
         self._raise_problems()
         images, selected = self._images(run.only, needs_images=needs_images)
         settings = replace(settings, images=images)
@@ -179,7 +186,7 @@ class _Loading:
             node = _trusted_part(node)
         settings = read_as(node, Settings, self._problems)
         if settings is None:
-            return _File(label=file.label)
+            return _valid_part(node, file.label)
         return _File(settings=settings, node=node, label=file.label)
 
     def _check_names(self) -> None:
@@ -325,6 +332,17 @@ def _trusted_part(node: Node) -> Node:
     """Return the part of a settings file that decides the verdict; the rest need not even be valid."""
     keys = {spec.path[0] for spec in all_options() if spec.trusted}
     return replace(node, entries=tuple(pair for pair in node.entries if pair[0].text in keys))
+
+
+def _valid_part(node: Node, label: str) -> _File:
+    """Return what a broken settings file says under its valid keys: further mistakes are found by it."""
+    alone = (replace(node, entries=(pair,)) for pair in node.entries)
+    valid = tuple(one.entries[0] for one in alone if read_as(one, Settings, []) is not None)
+    rest = replace(node, entries=valid)
+    settings = read_as(rest, Settings, [])
+    return (
+        _File(label=label) if settings is None else _File(settings=settings, node=rest, label=label)
+    )
 
 
 def _essence(value: object) -> object:

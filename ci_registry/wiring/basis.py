@@ -97,26 +97,55 @@ def read_basis(caller: Caller, *, needs_images: bool = True) -> Basis:
     policy_ref = str(caller.options.get("policy-ref") or caller.env.get("CIREG_POLICY_REF") or "")
     offline = "offline" in caller.options or caller.env.get("CIREG_OFFLINE") == "true"
     trusted = trusted_source(ci, git, policy_ref=policy_ref, offline=offline)
-    loaded = _load(caller, project, trusted, needs_images=needs_images)
+    documents = _Documents(trusted=trusted, now=caller.now())
+    loaded = _load(caller, project, trusted, documents, needs_images=needs_images)
     settings = loaded.settings
     if settings.auth.registry_password:
         caller.masker.add(settings.auth.registry_password)
-    policy = _read_policy(settings, trusted)
-    waivers = _read_waivers(settings, trusted, caller.now())
     notes = (*ci.notes, *loaded.notes, *((trusted.note,) if trusted.note else ()))
     return Basis(
         loaded=loaded,
         ci=ci,
         project=project,
         trusted=trusted,
-        policy=policy,
-        waivers=waivers,
+        policy=documents.policy,
+        waivers=documents.waivers,
         env=caller.env,
         notes=notes,
     )
 
 
-def _load(caller: Caller, project: Path, trusted: TrustedSource, *, needs_images: bool) -> Loaded:
+class _Documents:
+    """Policy and waivers, read while the settings are, so that all mistakes are told at once."""
+
+    def __init__(self, *, trusted: TrustedSource, now: datetime) -> None:
+        self._trusted = trusted
+        self._now = now
+        self.policy: Policy
+        self.waivers: tuple[Waiver, ...]
+
+    def read(self, settings: Settings) -> tuple[Problem, ...]:
+        """Read both; returns what is wrong in them."""
+        problems: list[Problem] = []
+        try:
+            self.policy = _read_policy(settings, self._trusted)
+        except ConfigError as error:
+            problems += error.problems
+        try:
+            self.waivers = _read_waivers(settings, self._trusted, self._now)
+        except ConfigError as error:
+            problems += error.problems
+        return tuple(problems)
+
+
+def _load(
+    caller: Caller,
+    project: Path,
+    trusted: TrustedSource,
+    documents: _Documents,
+    *,
+    needs_images: bool,
+) -> Loaded:
     named = str(caller.options.get("config") or caller.env.get("CIREG_CONFIG") or "")
     path = named or CONFIG_FILE
     file = project / path
@@ -141,6 +170,7 @@ def _load(caller: Caller, project: Path, trusted: TrustedSource, *, needs_images
         env=env,
         options=options,
         needs_images=needs_images,
+        check_documents=documents.read,
     )
     if checkout is not None and not same and data is None:
         note = f"{trusted.label} has no {path}: what decides the verdict takes effect once merged"
