@@ -11,6 +11,7 @@ from ci_registry.config.model import (
     Settings,
     SignMode,
 )
+from ci_registry.errors import ExitCode
 from ci_registry.pipeline.plan import GatheredImage, GatheredRun, ImagePlan, PlanProblem
 
 
@@ -21,10 +22,12 @@ def decide_image(
     problems = list(image.problems)
     imported = image.pulled or image.settings.from_engine or image.settings.from_layout
     builder, builder_reason = decide_builder(image, settings.build.builder, problems)
-    push, push_reason = decide_push(image, settings.publish.push, context, problems)
+    push, push_reason = decide_push(image, run, settings.publish.push, context, problems)
     by_digest = push and settings.publish.push is PushMode.BY_DIGEST
-    sign, sign_reason = decide_sign(run, settings.sign.mode, push=push, by_digest=by_digest)
-    cache, cache_reason = decide_cache(image, settings, context, push=push, builder=builder)
+    sign, sign_reason = decide_sign(
+        run, settings.sign.mode, context, push=push, by_digest=by_digest
+    )
+    cache, cache_reason = decide_cache(image, run, settings, context, push=push, builder=builder)
     where = "engine" if image.settings.from_engine else "layout"
     where = "registry" if image.pulled else where
     return ImagePlan(
@@ -73,6 +76,7 @@ def decide_builder(
     if image.settings.from_layout:
         return "layout", "the image is taken from a layout directory"
     tried: list[str] = []
+    exit_code = ExitCode.CONFIG
     for name, probe in image.probes:
         if choice is not BuilderChoice.AUTO and name != choice:
             continue
@@ -80,18 +84,25 @@ def decide_builder(
             before = f" ({'; '.join(tried)})" if tried else ""
             return name, f"{probe.reason}{before}"
         tried.append(f"{name}: {probe.reason}")
+        if choice is not BuilderChoice.AUTO:
+            exit_code = probe.exit_code
     if not any(problem.file for problem in problems):
         problems.append(
             PlanProblem(
                 message=f"no builder here can build {image.dockerfile_name}: {'; '.join(tried)}",
                 hint="start a Docker engine, install buildah, or name one with --builder",
+                exit_code=exit_code,
             )
         )
     return "", "; ".join(tried)
 
 
 def decide_push(
-    image: GatheredImage, mode: PushMode, context: CiContext, problems: list[PlanProblem]
+    image: GatheredImage,
+    run: GatheredRun,
+    mode: PushMode,
+    context: CiContext,
+    problems: list[PlanProblem],
 ) -> tuple[bool, str]:
     """Say whether this event pushes, and why."""
     if mode is PushMode.NEVER:
@@ -100,6 +111,8 @@ def decide_push(
         return False, "the change comes from a fork: it gets a verdict, never a push"
     if context.is_change_request and mode is not PushMode.ALWAYS:
         return False, "change requests get a verdict, not a push"
+    if not run.is_policy_trusted:
+        return False, "the change itself decided: no trusted ref could be read"
     if context.event is EventKind.MERGE_QUEUE and mode is PushMode.AUTO:
         return False, "the merge queue builds a commit that is on no branch yet"
     if not image.destinations:
@@ -118,13 +131,15 @@ def decide_push(
 
 
 def decide_sign(
-    run: GatheredRun, mode: SignMode, *, push: bool, by_digest: bool
+    run: GatheredRun, mode: SignMode, context: CiContext, *, push: bool, by_digest: bool
 ) -> tuple[bool, str]:
     """Say whether the image gets signed, and why."""
     if mode is SignMode.OFF:
         return False, "signing is off"
     if not push:
         return False, "nothing is pushed"
+    if context.is_change_request:
+        return False, "a change that nobody has merged yet is never signed"
     if by_digest:
         return False, "a leg that is pushed by digest is signed by the merge"
     if run.key_present or mode is SignMode.KEY:
@@ -133,7 +148,13 @@ def decide_sign(
 
 
 def decide_cache(
-    image: GatheredImage, settings: Settings, context: CiContext, *, push: bool, builder: str
+    image: GatheredImage,
+    run: GatheredRun,
+    settings: Settings,
+    context: CiContext,
+    *,
+    push: bool,
+    builder: str,
 ) -> tuple[CacheReferences, str]:
     """Choose where layer cache comes from and goes to, by event; one scope per image and branch."""
     if settings.build.cache is CacheMode.OFF or settings.build.no_cache:
@@ -152,7 +173,8 @@ def decide_cache(
     if context.is_change_request:
         branches = branches[1:]
     imports = tuple(dict.fromkeys(ref(branch) for branch in branches if branch))
-    writes = push and bool(context.branch) and not context.tag
+    is_own = bool(context.branch) and not context.tag and not context.is_change_request
+    writes = push and is_own and not run.is_dry_run
     reason = (
         "change requests, forks, tags and dry runs read the cache and never write it"
         if not writes

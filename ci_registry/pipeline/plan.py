@@ -60,6 +60,10 @@ class GatheredRun:
     policy_source: str
     scanner: str
     database: str
+    is_policy_trusted: bool = True
+    """False: no trusted ref could be read, so what decides is the change's own."""
+    is_dry_run: bool = False
+    """Nothing may leave this machine, the layer cache included."""
     notes: tuple[str, ...] = ()
 
 

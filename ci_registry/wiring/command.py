@@ -18,6 +18,7 @@ from ci_registry.pipeline.state import RunContext
 from ci_registry.results import RunResult, Verdict
 from ci_registry.wiring.basis import Basis, Caller, project_folder, read_basis
 from ci_registry.wiring.parts import open_parts
+from ci_registry.wiring.registries import may_log_in
 
 _DRY_RUN_KEY = "a throw-away key"
 
@@ -94,7 +95,7 @@ def open_run(caller: Caller, *, plan_only: bool = False) -> Iterator[Opened]:
             values=basis.loaded.values,
             notes=notes,
             reporter=_reporter(caller, basis.project / settings.report.dir, settings.report),
-            ask_destinations=not settings.runtime.offline and not dry_run,
+            ask_destinations=not settings.runtime.offline and not dry_run and may_log_in(basis),
         )
 
 
@@ -128,6 +129,8 @@ def _gathered(caller: Caller, basis: Basis, *, dry_run: bool) -> GatheredRun:
         key_present=present,
         key_source=source,
         policy_source=basis.policy.source,
+        is_policy_trusted=basis.trusted.label != "untrusted",
+        is_dry_run=dry_run,
         scanner=settings.scan.scanner,
         database=_database(settings),
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from ci_registry.ci.detect import is_gitlab
 from ci_registry.ci.gitlab import gitlab_credentials
 from ci_registry.config.destinations import destinations
+from ci_registry.config.model import PushMode
 from ci_registry.network.client import HttpClient
 from ci_registry.network.settings import HttpSettings
 from ci_registry.oci.reference import Reference
@@ -82,14 +83,22 @@ def open_registries(caller: Caller, basis: Basis) -> Iterator[Registries]:
 
 
 def _credentials(caller: Caller, basis: Basis) -> CredentialChain:
-    """Find the logins: given ones for the destinations, the CI's own, then Docker's configuration.
-
-    Changes that nobody merged yet log in nowhere with the credentials of the push.
-    """
-    given = [] if basis.ci.is_change_request else _given(caller, basis)
+    """Find the logins: given ones for the destinations, the CI's own, then Docker's configuration."""
+    given = _given(caller, basis) if may_log_in(basis) else []
     for login in given:
         caller.masker.add(login.credentials.password)
     return credential_sources(caller.env, caller.runner, given=tuple(given))
+
+
+def may_log_in(basis: Basis) -> bool:
+    """Whether this event may use the credentials of the push: not for changes that nobody merged yet.
+
+    `push: always` allows it, but never for a fork, and never when the change decided that itself.
+    """
+    if not basis.ci.is_change_request:
+        return True
+    is_allowed = basis.settings.publish.push is PushMode.ALWAYS and not basis.ci.is_fork
+    return is_allowed and basis.trusted.label != "untrusted"
 
 
 def _given(caller: Caller, basis: Basis) -> list[GivenCredentials]:
