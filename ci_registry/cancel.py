@@ -17,15 +17,25 @@ class Cancel:
         self.reason = ""
 
     def set(self, reason: str) -> None:
-        """Cancel the run; the first reason stays. Callbacks run once, in the calling thread."""
+        """Cancel the run; the first reason stays. Callbacks run once, in the calling thread.
+
+        Never call it inside a signal handler: it takes locks that the interrupted code may hold.
+        A callback that raises does not keep the others from being called.
+        """
         with self._lock:
             if self._event.is_set():
                 return
             self.reason = reason
             self._event.set()
             callbacks = tuple(self._callbacks.values())
+        failures: list[Exception] = []
         for callback in callbacks:
-            callback()
+            try:
+                callback()
+            except Exception as error:  # noqa: BLE001 - raised below, when all were told
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
     @property
     def is_set(self) -> bool:

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from ci_registry.errors import StorageError
 
 _RUN_PREFIX = "ci-registry-run-"
+_LOCK = ".lock"
 
 
 def storage_error(error: OSError, path: Path | str, doing: str) -> StorageError:
@@ -30,7 +32,7 @@ def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644, sync: bool
     Raises:
         StorageError: the folder is missing or full, or may not be written.
     """
-    raw = data.encode() if isinstance(data, str) else data
+    raw = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
     temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,12 +44,15 @@ def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644, sync: bool
             if sync:
                 os.fsync(file.fileno())
         Path(temporary).replace(path)
+        temporary = ""
         if sync:
             sync_folder(path.parent)
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         raise storage_error(error, path, "write") from error
+    finally:
+        if temporary:
+            with contextlib.suppress(OSError):  # the reason stands in the error that is on its way
+                Path(temporary).unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -80,14 +85,17 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold an exclusive lock on `path` (made when missing) against other processes and threads.
 
     Raises:
-        StorageError: `wait` is false and somebody else holds it.
+        StorageError: `path` can't be made, or `wait` is false and somebody else holds it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
+    with contextlib.ExitStack() as stack:
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(path.open("a+b"))
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise StorageError(f"{path} is in use by another process") from error
+        except OSError as error:
+            raise storage_error(error, path, "lock") from error
         yield
 
 
@@ -109,46 +117,101 @@ def work_folder(root: Path) -> Iterator[Path]:
     """Make a 0700 folder for one run and remove it at exit; left-overs of dead processes go first.
 
     A run holds a lock in its folder, so a folder whose lock is free belongs to nobody.
+
+    Raises:
+        StorageError: `root` can't be made or written.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
         remove_left_overs(root)
-        folder = Path(tempfile.mkdtemp(prefix=_RUN_PREFIX, dir=root))
+        folder, lock = _locked_folder(root)
     except OSError as error:
         raise storage_error(error, root, "make a work folder in") from error
     try:
-        with locked(folder / ".lock"):
-            yield folder
+        yield folder
     finally:
-        remove_tree(folder)
+        try:
+            remove_tree(folder)
+        finally:
+            os.close(lock)
+
+
+def _locked_folder(root: Path) -> tuple[Path, int]:
+    """Make a folder and lock it; another run that clears up may be quicker, then make the next."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_RUN_PREFIX, dir=root))
+        lock = _try_lock(folder, create=True)
+        if lock is not None:
+            return folder, lock
+
+
+def _try_lock(folder: Path, *, create: bool) -> int | None:
+    """Lock a work folder; None when somebody else has it or it is being removed."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
+    try:
+        lock = os.open(folder / _LOCK, flags, 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if (folder / _LOCK).stat().st_ino == os.fstat(lock).st_ino:
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        pass  # held, or removed between opening and locking
+    except OSError:
+        os.close(lock)
+        raise
+    os.close(lock)
+    return None
 
 
 def remove_left_overs(root: Path) -> tuple[Path, ...]:
-    """Remove the work folders of runs that died; returns what was removed."""
+    """Remove the work folders of runs that died; returns what was removed.
+
+    Folders of other users, and those that can't be looked at, are left alone.
+    """
     removed = []
     for folder in sorted(root.glob(f"{_RUN_PREFIX}*")):
-        if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != os.getuid():
-            continue
-        try:
-            with locked(folder / ".lock", wait=False):
-                remove_tree(folder)
+        with contextlib.suppress(OSError):  # it went away, or is somebody's whom we can't look at
+            if _remove_if_dead(folder):
                 removed.append(folder)
-        except (StorageError, OSError):
-            continue  # somebody is using it, or is removing it at this moment
     return tuple(removed)
 
 
+def _remove_if_dead(folder: Path) -> bool:
+    facts = folder.lstat()
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid():
+        return False
+    lock = _try_lock(folder, create=False)
+    if lock is None:
+        return False
+    try:
+        remove_tree(folder)
+    finally:
+        os.close(lock)
+    return not folder.exists()
+
+
 def remove_tree(folder: Path) -> None:
-    """Remove a folder with everything in it, read-only folders included; a missing one is fine."""
+    """Remove a folder with everything in it, read-only folders included; a missing one is fine.
 
-    def make_writable(_function: object, path: str, _info: object) -> None:
-        parent = Path(path).parent
-        with contextlib.suppress(OSError):
-            parent.chmod(0o700)
-            Path(path).chmod(0o700)
-            Path(path).unlink() if not Path(path).is_dir() else shutil.rmtree(path)
+    What still can't be removed (files of another user) stays.
+    """
+    with contextlib.suppress(OSError):  # made writable below, then tried again
+        shutil.rmtree(folder)
+    if not folder.exists() or folder.is_symlink():
+        return
+    _make_writable(folder)
+    for path, folders, _ in os.walk(folder):
+        for name in folders:
+            _make_writable(Path(path) / name)
+    shutil.rmtree(folder, ignore_errors=True)
 
-    shutil.rmtree(folder, onerror=make_writable)
+
+def _make_writable(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not ours: the second try leaves it
+        if not folder.is_symlink():
+            folder.chmod(0o700)
 
 
 def free_bytes(folder: Path) -> int:
@@ -159,6 +222,13 @@ def free_bytes(folder: Path) -> int:
 
 
 def hash_file(path: Path) -> str:
-    """Return the sha256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the sha256 of a file, hexadecimal.
+
+    Raises:
+        StorageError: it can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise storage_error(error, path, "read") from error

@@ -2,6 +2,7 @@
 
 Both pipes are read by threads of their own, so a chatty program never blocks. A program runs in
 its own process group; at cancellation or time-out the group gets TERM and, five seconds later, KILL.
+What a program leaves running in its group when it ends is killed too.
 """
 
 import contextlib
@@ -22,6 +23,8 @@ from ci_registry.files import hash_file
 from ci_registry.secret import Masker
 
 MAX_OUTPUT_BYTES = 64 * 1024 * 1024
+MAX_LINE_BYTES = 1024 * 1024
+"""Longer lines are handed out in pieces."""
 GRACE_S = 5.0
 _ALLOWED = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
@@ -100,7 +103,7 @@ class Program:
 def find_program(name: str, env: Mapping[str, str]) -> Path | None:
     """Return the absolute path of a program on the PATH of `env`, or None."""
     found = shutil.which(name, path=env.get("PATH", os.defpath))
-    return Path(found).resolve() if found else None
+    return Path(found).absolute() if found else None  # a link stays: its name may choose what runs
 
 
 def describe_program(path: Path) -> Program:
@@ -115,8 +118,7 @@ class _Reader(threading.Thread):
         super().__init__(daemon=True)
         self._pipe = pipe
         self._on_line = on_line
-        self._chunks: list[bytes] = []
-        self._size = 0
+        self._kept = bytearray()
         self.truncated = False
         self.failure: BaseException | None = None
         self.start()
@@ -131,6 +133,9 @@ class _Reader(threading.Thread):
                     continue
                 *lines, rest = (rest + chunk).split(b"\n")
                 self._hand_out(lines)
+                if len(rest) > MAX_LINE_BYTES:
+                    self._hand_out([rest])
+                    rest = b""
         if rest:
             self._hand_out([rest])
 
@@ -143,30 +148,60 @@ class _Reader(threading.Thread):
             self.failure = error
 
     def _keep(self, chunk: bytes) -> None:
-        self._chunks.append(chunk)
-        self._size += len(chunk)
-        while self._size > MAX_OUTPUT_BYTES and len(self._chunks) > 1:
-            self._size -= len(self._chunks.pop(0))
+        self._kept += chunk
+        if len(self._kept) > MAX_OUTPUT_BYTES:
+            del self._kept[: len(self._kept) - MAX_OUTPUT_BYTES]
             self.truncated = True
 
     @property
     def data(self) -> bytes:
         """Everything kept."""
-        return b"".join(self._chunks)
+        return bytes(self._kept)
 
 
-def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
+class _End(threading.Thread):
+    """Waits for the end of a process without reaping it, so that its pid stays ours until then."""
 
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        super().__init__(daemon=True)
+        self._process = process
+        self.reached = False
+        self.lost = False
+        """Somebody else took the exit code: `SIGCHLD` is ignored in this process."""
+        self.wake = threading.Event()
+        """Set at the end, and by whoever wants the waiting thread to look up."""
+        self.start()
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the process group: TERM, then KILL after `GRACE_S`."""
-    _signal_group(process, signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(GRACE_S)
-    _signal_group(process, signal.SIGKILL)
-    process.wait()
+    def run(self) -> None:
+        """Wait, however long it takes."""
+        try:
+            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            self.lost = True
+        self.reached = True
+        self.wake.set()
+
+    def signal_group(self, number: int) -> None:
+        """Send a signal to the whole process group; one without living members is fine."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
+
+    def stop(self) -> None:
+        """End the process group: TERM, then KILL after `GRACE_S`."""
+        self.signal_group(signal.SIGTERM)
+        self.join(GRACE_S)
+
+    def reap(self) -> None:
+        """Kill whatever is left of the group and take the exit code.
+
+        Raises:
+            ToolError: there is none, which must never be taken for success.
+        """
+        self.signal_group(signal.SIGKILL)
+        self._process.wait()
+        if self.lost:
+            name = Path(str(self._process.args[0])).name  # type: ignore[index]  # argv is a tuple
+            raise ToolError(f"the exit code of {name} was lost", hint="do not ignore SIGCHLD")
 
 
 def _write_stdin(process: subprocess.Popen[bytes], data: bytes) -> None:
@@ -197,7 +232,7 @@ class ProcessRunner:
             target=_write_stdin, args=(process, command.stdin or b""), daemon=True
         )
         feeder.start()
-        timed_out = self._wait(process, command.timeout_s, started)
+        timed_out = self._wait(process, command.timeout_s)
         for thread in (stdout, stderr, feeder):
             thread.join(GRACE_S)
         self.cancel.check()
@@ -231,22 +266,29 @@ class ProcessRunner:
             )
         except OSError as error:
             name = Path(command.argv[0]).name
-            raise ToolError(f"cannot start {name}: {error.strerror or error}") from error
+            if error.filename is not None and error.filename == command.cwd:
+                raise ToolError(
+                    f"cannot start {name} in {command.cwd}: {error.strerror}"
+                ) from error
+            raise ToolError(
+                f"cannot start {name}: {error.strerror or error}",
+                hint=f"install {name}, or put it on PATH",
+            ) from error
+        except ValueError as error:  # a zero byte in an argument or variable
+            raise ToolError(f"cannot start {Path(command.argv[0]).name}: {error}") from error
 
-    def _wait(
-        self, process: subprocess.Popen[bytes], timeout_s: float | None, started: float
-    ) -> bool:
+    def _wait(self, process: subprocess.Popen[bytes], timeout_s: float | None) -> bool:
         """Wait for the end; returns whether the time ran out."""
-        while True:
-            try:
-                process.wait(0.05 if time.monotonic() - started < 2 else 0.2)
-            except subprocess.TimeoutExpired:
-                if self.cancel.is_set:
-                    _stop(process)
-                    return False
-                if timeout_s is not None and time.monotonic() - started > timeout_s:
-                    _stop(process)
-                    return True
-                continue
-            _signal_group(process, signal.SIGKILL)  # whatever it left running
-            return False
+        end = _End(process)
+        remove = self.cancel.on_cancel(end.wake.set)
+        timed_out = False
+        try:
+            timed_out = not end.wake.wait(timeout_s)
+        finally:
+            remove()
+            if end.reached:
+                timed_out = False
+            else:
+                end.stop()
+            end.reap()
+        return timed_out

@@ -2,12 +2,16 @@
 
 import json
 import math
+import re
 from typing import Any
 
 from ci_registry.errors import IntegrityError
 
 MAX_JSON_BYTES = 4 * 1024 * 1024
 MAX_JSON_DEPTH = 64
+_MAX_SIZE = 2**63 - 1
+"""Sizes are int64 in the specifications."""
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -57,6 +61,8 @@ def parse_json(
 ) -> object:
     """Parse UTF-8 JSON and refuse what can hide something: duplicate keys, NaN, a BOM, deep nesting.
 
+    Half surrogate pairs are refused too: text with one in it can't be written to any report.
+
     Args:
         data: the bytes as received.
         what: names the document in the error, for example `manifest sha256:…`.
@@ -77,12 +83,15 @@ def parse_json(
         text = data.decode("utf-8")
         if text.startswith("\ufeff"):
             raise ValueError("starts with a byte order mark")
-        return json.loads(
+        value = json.loads(
             text,
             object_pairs_hook=_no_duplicates if strict else None,
             parse_float=_finite if strict else None,
             parse_constant=_no_constant,
         )
+        if _SURROGATE_ESCAPE.search(data):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")  # raises for half a pair
+        return value
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{what}: not valid JSON: {error}") from error
 
@@ -110,6 +119,6 @@ def as_text(value: object, *, what: str) -> str:
 
 def as_size(value: object, *, what: str) -> int:
     """Return `value` as a non-negative JSON integer or raise `IntegrityError`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_SIZE:
         raise IntegrityError(f"{what}: expected a size in bytes, found {value!r}")
     return value

@@ -12,9 +12,9 @@ _REPOSITORY = re.compile(
     r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
 )
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-_HOST = re.compile(
-    r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
-)
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::([0-9]{{1,5}}))?")
+_MAX_PORT = 65535
 
 
 def is_tag(text: str) -> bool:
@@ -58,7 +58,8 @@ class Reference:
 def _split_host(text: str) -> tuple[str, str]:
     first, slash, rest = text.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost" or first.startswith("[")):
-        if not _HOST.fullmatch(first):
+        match = _HOST.fullmatch(first)
+        if match is None or int(match[1] or 1) not in range(1, _MAX_PORT + 1):
             raise UsageError(f"not a registry host: {first!r}")
         host = first.lower()
         return (DEFAULT_REGISTRY, rest) if host == "index.docker.io" else (host, rest)
