@@ -23,6 +23,7 @@ from ci_registry.dockerfile.model import Dockerfile
 from ci_registry.errors import (
     BuildError,
     CiRegistryError,
+    ExitCode,
     IntegrityError,
     SetupError,
     StorageError,
@@ -109,12 +110,21 @@ class Buildah:
         """Say whether buildah can serve `request`: it is started, and the Dockerfile is read."""
         program = find_program("buildah", self.env)
         if program is None:
-            return Probe(usable=False, reason="the program buildah is not on PATH")
+            return Probe(
+                usable=False,
+                reason="the program buildah is not on PATH",
+                exit_code=ExitCode.INFRASTRUCTURE,
+            )
         try:
             storage = self._storage(request, program)
             problem, _ = self._problem(storage, request, read_dockerfile(request))
         except (SetupError, StorageError, ToolError) as error:
-            return Probe(usable=False, reason=error.message, program=str(program))
+            return Probe(
+                usable=False,
+                reason=error.message,
+                program=str(program),
+                exit_code=error.exit_code,
+            )
         except BuildError:
             storage, problem = self._storage(request, program), ""  # the build says it
         found = describe_program(program)

@@ -40,6 +40,7 @@ from ci_registry.errors import (
     BuildError,
     CiRegistryError,
     IntegrityError,
+    ExitCode,
     SetupError,
     StorageError,
     ToolError,
@@ -117,7 +118,7 @@ class Buildx:
         try:
             engine = self._engine(prepare_docker_home(request, self.env))
         except StorageError as error:
-            return Probe(usable=False, reason=error.message)
+            return Probe(usable=False, reason=error.message, exit_code=error.exit_code)
         way = engine.way(request, self.buildkit_image) if not engine.problem else None
         probe = Probe(
             usable=False,
@@ -128,6 +129,7 @@ class Buildx:
         )
         if probe.reason or way is None:
             return probe
+            exit_code=ExitCode.INFRASTRUCTURE if engine.problem else ExitCode.CONFIG,
         whole = way is not Way.SAVE
         return dataclasses.replace(
             probe,

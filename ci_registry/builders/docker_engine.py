@@ -112,7 +112,7 @@ class DockerEngine:
         except BuildError:
             return Probe(usable=True, reason="the Dockerfile has errors, which the build will show")
         except (SetupError, StorageError, ToolError) as error:
-            return Probe(usable=False, reason=error.message)
+            return Probe(usable=False, reason=error.message, exit_code=error.exit_code)
 
     def _problem(self, request: BuildRequest, dockerfile: Dockerfile) -> tuple[str, int]:
         if request.secrets:

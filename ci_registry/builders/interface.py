@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
+from ci_registry.errors import ExitCode
 from ci_registry.oci.platform import Platform
 from ci_registry.results import BuildOutcome
 from ci_registry.secret import Secret
@@ -80,6 +81,8 @@ class Probe:
     exports_cache: bool = False
     multi_platform: bool = False
     notes: tuple[str, ...] = ()
+    exit_code: ExitCode = ExitCode.CONFIG
+    """Of a run that names this builder when it is not usable: 4 when its engine or program is missing."""
 
 
 class Builder(Protocol):
