@@ -88,7 +88,8 @@ def run_command(
             reports can't be written.
 
     Returns:
-        The result and the report files. Exit code and files are right even when writing failed.
+        The result, without any secret, and the report files. Exit code and files are right even
+        when writing failed.
     """
     started, reporter, result = time.monotonic(), fallback, base
     try:
@@ -103,7 +104,7 @@ def run_command(
         result = _bug(result, error, reporter)
     for line in (*result.error.splitlines(), *result.error_hint.splitlines()):
         say(line)
-    result = _timed(result, time.monotonic() - started)
+    result = reporter.masked(_timed(result, time.monotonic() - started))
     try:
         return result, reporter.write(result)
     except CiRegistryError as error:
@@ -115,6 +116,8 @@ def run_command(
 def _run(work: Work, opened: Opened, base: RunResult) -> RunResult:
     run = opened.context
     chosen = {name: run.settings.images[name] for name in opened.selected}
+    gathered = opened.gathered
+    run.on_event(Log(message=f"scanner {gathered.scanner}, advisories: {gathered.database}"))
     plans = make_plans(opened, chosen, pull=work.pull)
     images = tuple(_image_run(work, opened, plan, chosen[plan.name]) for plan in plans)
     for image in images:
@@ -131,16 +134,24 @@ def _image_run(work: Work, opened: Opened, plan: ImagePlan, settings: ImageSetti
     run = opened.context
     folder = run.work / f"image-{plan.name}"
     folder.mkdir()
-    variables = [item.partition("=")[2] or item for item in settings.secret_envs]
+    secrets = _build_secrets(settings, run)
+    for secret in secrets.values():
+        opened.reporter.masker.add(secret)
     return ImageRun(
         plan=plan,
         settings=settings,
         work=folder,
         labels=oci_labels(run.ci),
-        secrets={name: Secret(run.env[name]) for name in variables if run.env.get(name)},
+        secrets=secrets,
         pull=work.pull,
         keep_layout=work.keep_layouts / plan.name if work.keep_layouts else None,
     )
+
+
+def _build_secrets(settings: ImageSettings, run: RunContext) -> dict[str, Secret]:
+    """Return the values of the build secrets that come from the environment, by variable."""
+    variables = [item.partition("=")[2] or item for item in settings.secret_envs]
+    return {name: Secret(run.env[name]) for name in variables if run.env.get(name)}
 
 
 def _result(base: RunResult, opened: Opened, images: tuple[ImageResult, ...]) -> RunResult:
