@@ -49,6 +49,8 @@ class ImageSpec:
     os: str = "linux"
     compression: str = "gzip"
     """`gzip`, `zstd` or empty."""
+    level: int = 9
+    """Of gzip; 1 for a large layer."""
     config: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -73,9 +75,9 @@ def put_blob(layout: Path, data: bytes) -> Digest:
     return digest
 
 
-def _compress(data: bytes, compression: str) -> tuple[bytes, str]:
+def _compress(data: bytes, compression: str, level: int) -> tuple[bytes, str]:
     if compression == "gzip":
-        return gzip.compress(data, mtime=0), media_types.OCI_LAYER_GZIP
+        return gzip.compress(data, level, mtime=0), media_types.OCI_LAYER_GZIP
     if compression == "zstd":
         return zstandard.ZstdCompressor().compress(data), media_types.OCI_LAYER_ZSTD
     return data, media_types.OCI_LAYER
@@ -90,7 +92,7 @@ def _one_image(layout: Path, spec: ImageSpec) -> tuple[bytes, Digest, tuple[Dige
     for files in spec.layers:
         tar = files if isinstance(files, bytes) else tar_of(files)
         diff_ids.append(Digest(f"sha256:{hashlib.sha256(tar).hexdigest()}"))
-        blob, media_type = _compress(tar, spec.compression)
+        blob, media_type = _compress(tar, spec.compression, spec.level)
         digest = put_blob(layout, blob)
         layers.append({"mediaType": media_type, "digest": digest, "size": len(blob)})
     config = _dump(

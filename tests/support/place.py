@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from ci_registry.advisories.trivy_db import (
     TrivyAdvisory,
     TrivyVulnerability,
@@ -95,6 +97,7 @@ def push_debian(folder: Path, registry: str) -> str:
     reference = f"{registry}/base/debian:12"
     spec = ImageSpec(
         layers=[DEBIAN_ROOT.read_bytes()],
+        level=1,
         config={"Cmd": ["/bin/sh"], "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]},
     )
     make_layout(folder, spec)
@@ -146,3 +149,10 @@ def open_place(folder: Path, *, daemon: Dockerd | None = None) -> Iterator[Place
             osv_folder=osv,
             env=env,
         )
+
+
+@pytest.fixture(scope="session")
+def place(dockerd: Dockerd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """One place for all tests of a process: use images of your own names in it."""
+    with open_place(tmp_path_factory.mktemp("place"), daemon=dockerd) as found:
+        yield found
