@@ -18,6 +18,7 @@ from ci_registry.cli.workflow_commands import write_command
 from ci_registry.errors import ExitCode
 from ci_registry.secret import Masker
 from ci_registry.wiring.basis import Caller
+from ci_registry.wiring.known_secrets import known_secrets
 
 
 def utc_now() -> datetime:
@@ -28,7 +29,7 @@ def utc_now() -> datetime:
 @contextlib.contextmanager
 def open_caller(values: Mapping[str, Any]) -> Iterator[Caller]:
     """Make the `Caller` of a command; SIGINT and SIGTERM cancel it, a second one exits at once."""
-    cancel, masker = Cancel(), Masker()
+    cancel, masker = Cancel(), Masker(known_secrets(os.environ))
     level = log_level(verbose=bool(values.get("verbose")), quiet=bool(values.get("quiet")))
     console = open_console(
         os.environ, masker, log_format=values.get("log_format", "text"), level=level

@@ -104,7 +104,7 @@ def run_command_line(argv: Sequence[str]) -> int:
         return int(ExitCode.INFRASTRUCTURE)
     except Exception:  # noqa: BLE001 - a bug: the traceback is what we need to mend it
         _say("this is a bug in ci-registry; please report it with these lines:")
-        traceback.print_exc()
+        _say(traceback.format_exc())
         return int(ExitCode.BUG)
 
 
@@ -121,7 +121,10 @@ def show_error(error: CiRegistryError) -> None:
 
 def _say(text: str) -> None:
     from ci_registry.cli.console import clean
+    from ci_registry.secret import Masker
+    from ci_registry.wiring.known_secrets import known_secrets
 
+    text = Masker(known_secrets(os.environ)).mask(text)
     color = "\x1b[31m" if sys.stderr.isatty() and "NO_COLOR" not in os.environ else ""
     reset = "\x1b[0m" if color else ""
     for line in text.splitlines() or [""]:

@@ -1,17 +1,18 @@
 """Drives a whole command: gather, decide, the table of steps for every image, the result, the reports."""
 
+import contextlib
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ci_registry.ci.tags import oci_labels
 from ci_registry.config.model import ImageSettings
-from ci_registry.errors import CiRegistryError, ExitCode, worst_exit_code
+from ci_registry.errors import CiRegistryError, ExitCode, StorageError, worst_exit_code
 from ci_registry.events import Level, Log
-from ci_registry.files import storage_error
+from ci_registry.files import read_file, storage_error
 from ci_registry.oci.reference import Reference
 from ci_registry.pipeline.decide import decide_image
 from ci_registry.pipeline.gather import Sources, gather_image
@@ -22,6 +23,10 @@ from ci_registry.pipeline.state import ImageRun, RunContext
 from ci_registry.pipeline.steps import steps_of
 from ci_registry.results import ImageResult, RunResult, SettingValue, Verdict
 from ci_registry.secret import Secret
+
+_MAX_SECRET_BYTES = 512 * 1024
+"""BuildKit takes no larger secrets."""
+_SHORTEST_SECRET_LINE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +140,7 @@ def _image_run(work: Work, opened: Opened, plan: ImagePlan, settings: ImageSetti
     folder = run.work / f"image-{plan.name}"
     folder.mkdir()
     secrets = _build_secrets(settings, run)
-    for secret in secrets.values():
+    for secret in (*secrets.values(), *_lines_of_secret_files(settings, run.project)):
         opened.reporter.masker.add(secret)
     return ImageRun(
         plan=plan,
@@ -152,6 +157,16 @@ def _build_secrets(settings: ImageSettings, run: RunContext) -> dict[str, Secret
     """Return the values of the build secrets that come from the environment, by variable."""
     variables = [item.partition("=")[2] or item for item in settings.secret_envs]
     return {name: Secret(run.env[name]) for name in variables if run.env.get(name)}
+
+
+def _lines_of_secret_files(settings: ImageSettings, project: Path) -> Iterator[Secret]:
+    """Return what must not be shown of the build secrets in files; what can't be read fails later."""
+    for path in settings.secret_files.values():
+        with contextlib.suppress(StorageError):
+            data = read_file(project / path, max_bytes=_MAX_SECRET_BYTES)
+            for line in data.decode(errors="ignore").splitlines():
+                if len(line.strip()) >= _SHORTEST_SECRET_LINE:
+                    yield Secret(line.strip())
 
 
 def _result(base: RunResult, opened: Opened, images: tuple[ImageResult, ...]) -> RunResult:

@@ -15,6 +15,13 @@ from ci_registry.results import Case, CaseStatus, StepStatus
 
 _MINIMUM_FREE_BYTES = 64 * 1024 * 1024
 _FREE_FACTOR = 2.5
+_NEVER_FOR_BUILDS = (
+    "CIREG_",
+    "COSIGN_",
+    "SIGSTORE_",
+    "ACTIONS_ID_TOKEN_REQUEST_",
+    "ACTIONS_RUNTIME_TOKEN",
+)
 
 
 def preflight(image: ImageRun, run: RunContext) -> Done:
@@ -22,7 +29,7 @@ def preflight(image: ImageRun, run: RunContext) -> Done:
     checks: tuple[tuple[str, Callable[[], str]], ...] = (
         ("plan complete", lambda: _plan_problems(image)),
         ("builder available", lambda: image.plan.builder_reason),
-        ("build secrets present", lambda: _secrets(image)),
+        ("build secrets present", lambda: _secrets(image, run)),
         ("enough free space", lambda: _space(image, run)),
         ("scanner available", lambda: _scanner(run)),
         ("policy and waivers readable", lambda: f"policy from {run.policy.source}"),
@@ -85,13 +92,12 @@ def _plan_problems(image: ImageRun) -> str:
     raise error
 
 
-def _secrets(image: ImageRun) -> str:
+def _secrets(image: ImageRun, run: RunContext) -> str:
+    """Check the build secrets; which ones an image gets stands in files that a change may edit."""
     wanted = image.settings.secret_envs
-    missing = [
-        name
-        for name in (item.partition("=")[2] or item for item in wanted)
-        if name not in image.secrets
-    ]
+    names = [item.partition("=")[2] or item for item in wanted]
+    _refuse_secrets(image, run, names)
+    missing = [name for name in names if name not in image.secrets]
     if missing:
         raise SetupError(
             f"build secret {missing[0]} is not set in the environment",
@@ -99,6 +105,27 @@ def _secrets(image: ImageRun) -> str:
         )
     count = len(wanted) + len(image.settings.secret_files)
     return f"{count} build secrets" if count else "skipped: this image has no build secrets"
+
+
+def _refuse_secrets(image: ImageRun, run: RunContext, names: list[str]) -> None:
+    signing = {run.settings.sign.key.removeprefix("env://")}
+    for name in names:
+        if name in signing or name.startswith(_NEVER_FOR_BUILDS):
+            raise SetupError(
+                f"{name} is never given to a build: it is for signing and publishing",
+                hint="take it out of secret_envs",
+            )
+    outside = [
+        path
+        for path in image.settings.secret_files.values()
+        if not (run.project / path).resolve().is_relative_to(run.project.resolve())
+    ]
+    if run.ci.is_fork and (names or outside):
+        raise SetupError(
+            f"build secret {(*names, *outside)[0]} is not given to a change from a fork",
+            hint="its own Dockerfile could send it anywhere; build the change from a branch of this"
+            " repository once somebody has read it",
+        )
 
 
 def _space(image: ImageRun, run: RunContext) -> str:

@@ -44,11 +44,12 @@ class Reporter:
         Raises:
             StorageError: a file can't be written; the others were tried all the same.
         """
+        result = self.masked(result)
         files = self._files(result)
         written, failures = [], []
         for name, text in files.items():
             try:
-                write_atomic(self.folder / name, self.masker.mask(text), sync=False)
+                write_atomic(self.folder / name, text, sync=False)
                 written.append(self.folder / name)
             except StorageError as error:
                 failures.append(error)
@@ -59,6 +60,10 @@ class Reporter:
         if failures:
             raise failures[0]
         return tuple(written)
+
+    def masked(self, result: RunResult) -> RunResult:
+        """Return the result without any secret; texts made from it need no masking, which could break them."""
+        return self.masker.mask_value(result)
 
     def _files(self, result: RunResult) -> dict[str, str]:
         files = {RESULT: render_result(result), SUMMARY: render_summary(result)}
@@ -71,15 +76,15 @@ class Reporter:
 
     def _tell_github(self, result: RunResult, files: Mapping[str, str]) -> None:
         if summary := self.env.get("GITHUB_STEP_SUMMARY"):
-            _append(Path(summary), self.masker.mask(render_summary(result)) + "\n")
+            _append(Path(summary), render_summary(result) + "\n")
         if output := self.env.get("GITHUB_OUTPUT"):
             named = {"result": files.get(RESULT, ""), "junit": files.get(JUNIT, "")}
             named["report-dir"] = str(self.folder)
             text = render_output_file(outputs(result, named), self.delimiter)
-            _append(Path(output), self.masker.mask(text))
+            _append(Path(output), text)
         if self.env.get("GITHUB_ACTIONS") == "true":
             for line in annotations(result):
-                self.print_command(self.masker.mask(line))
+                self.print_command(line)
 
     def save_traceback(self, text: str) -> Path | None:
         """Store the traceback of a bug, secrets masked; None when even that fails."""

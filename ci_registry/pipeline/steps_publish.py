@@ -137,6 +137,11 @@ def sign(image: ImageRun, run: RunContext) -> Done:
             image.plan.sign_reason,
             Case(name="signature", status=CaseStatus.SKIPPED, message=image.plan.sign_reason),
         )
+    if image.decision is None:
+        raise AssertionError("sign runs after judge")
+    if not image.decision.enforced_verdict.lets_through:
+        reason = "audit mode: what enforce would not let through is never signed"
+        return skipped(reason, Case(name="signature", status=CaseStatus.SKIPPED, message=reason))
     _, inspected = _verified(image)
     if image.signer is None:
         raise AssertionError("preflight loaded the key")

@@ -17,7 +17,7 @@ from ci_registry.ci.gitlab import gitlab_image
 from ci_registry.ci.trusted import TrustedSource, trusted_source
 from ci_registry.config.load import SAME_AS_CHECKOUT, Loaded, SourceFile, load_settings
 from ci_registry.config.model import FailOn, InlineDocument, Settings
-from ci_registry.errors import ConfigError, Problem, UsageError
+from ci_registry.errors import ConfigError, Problem, StorageError, UsageError
 from ci_registry.events import EventSink
 from ci_registry.files import read_file
 from ci_registry.policy.model import Policy
@@ -103,6 +103,7 @@ def read_basis(caller: Caller, *, needs_images: bool = True) -> Basis:
     if settings.auth.registry_password:
         caller.masker.add(settings.auth.registry_password)
     notes = (*ci.notes, *loaded.notes, *((trusted.note,) if trusted.note else ()))
+    notes += _changed_documents(settings, project, trusted)
     return Basis(
         loaded=loaded,
         ci=ci,
@@ -179,6 +180,32 @@ def _load(
     if own_image and not settings.registry and not settings.registries:
         loaded = replace(loaded, settings=replace(settings, registry=own_image))
     return loaded
+
+
+def _changed_documents(
+    settings: Settings, project: Path, trusted: TrustedSource
+) -> tuple[str, ...]:
+    """Tell which policy and waiver files of the checkout do not count yet."""
+    if trusted.is_checkout:
+        return ()
+    policy = settings.policy if isinstance(settings.policy, str) else ""
+    notes = []
+    for path in filter(None, (policy, settings.waivers or WAIVER_FILE)):
+        file = project / path
+        changed = _content(file) if file.is_file() else None
+        counts = trusted.read(path)
+        if changed != counts:
+            basis = f"that of {trusted.label}" if counts is not None else "none"
+            what = path if changed is not None else f"the removal of {path}"
+            notes.append(f"{what} takes effect once merged; until then {basis} counts")
+    return tuple(notes)
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return read_file(file, max_bytes=_MAX_FILE_BYTES)
+    except StorageError:
+        return b""  # it does not count, so it need not be readable: only that it is another one matters
 
 
 def _read_policy(settings: Settings, trusted: TrustedSource) -> Policy:

@@ -64,7 +64,7 @@ def sign_reference(caller: Caller, text: str, result_file: Path) -> tuple[str, .
     """Sign an image that passed, and all of its platforms; returns what was done, line by line.
 
     Raises:
-        UsageError: the result does not say that this digest passed.
+        UsageError: the result does not say that this digest passed, or a change request asks.
         SetupError: there is no usable key.
         SignatureError: what was written does not verify.
     """
@@ -73,6 +73,11 @@ def sign_reference(caller: Caller, text: str, result_file: Path) -> tuple[str, .
 
     reference = parse_reference(text)
     basis = read_basis(caller, needs_images=False)
+    if basis.ci.is_change_request:
+        raise UsageError(
+            "a change that nobody has merged yet is never signed",
+            hint="sign in the pipeline of the branch or tag",
+        )
     saved = read_result(read_file(result_file, max_bytes=_MAX_RESULT_BYTES))
     with open_registries(caller, basis) as registries:
         repository = registries.open(reference)
