@@ -36,7 +36,9 @@ def _image(plan: ImagePlan) -> list[str]:
     lines += [f"  would write  {clean(line)}" for line in plan.writes]
     lines += [f"  note       {clean(note)}" for note in plan.notes]
     for problem in plan.problems:
-        lines.append(f"  PROBLEM    {clean(problem.message)} (exit {int(problem.exit_code)})")
+        where = f"{problem.file}:{problem.line}: " if problem.line else ""
+        what = clean(f"{where}{problem.message}")
+        lines.append(f"  PROBLEM    {what} (exit {int(problem.exit_code)})")
         lines += [f"             {clean(problem.hint)}"] if problem.hint else []
     return lines
 

@@ -8,6 +8,7 @@ import click
 
 from ci_registry.cli.caller import open_caller
 from ci_registry.cli.options import format_option, log_options, setting_options
+from ci_registry.errors import worst_exit_code
 
 
 @click.command()
@@ -45,5 +46,5 @@ def plan(ctx: click.Context, /, output_format: str, **values: Any) -> None:
         sys.stdout.write(json.dumps(plan_as_json(plans, notes), indent=2) + "\n")
     else:
         sys.stdout.write(plan_as_text(plans, notes))
-    codes = [problem.exit_code for item in plans for problem in item.problems]
-    ctx.exit(max(codes, default=0))
+    codes = tuple(problem.exit_code for item in plans for problem in item.problems)
+    ctx.exit(int(worst_exit_code(codes)))

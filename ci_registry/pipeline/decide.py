@@ -12,6 +12,7 @@ from ci_registry.config.model import (
     SignMode,
 )
 from ci_registry.errors import ExitCode
+from ci_registry.oci.digest import digest_of
 from ci_registry.pipeline.plan import GatheredImage, GatheredRun, ImagePlan, PlanProblem
 
 
@@ -86,7 +87,7 @@ def decide_builder(
         tried.append(f"{name}: {probe.reason}")
         if choice is not BuilderChoice.AUTO:
             exit_code = probe.exit_code
-    if not any(problem.file for problem in problems):
+    if not problems:
         problems.append(
             PlanProblem(
                 message=f"no builder here can build {image.dockerfile_name}: {'; '.join(tried)}",
@@ -167,7 +168,11 @@ def decide_cache(
     repository = settings.build.cache_ref or f"{image.destinations[0].name}/cache"
 
     def ref(branch: str) -> str:
-        return f"{repository}:{slug(f'{image.name}-{branch}')}"
+        scope = f"{image.name}-{branch}"
+        tag = slug(scope)
+        if tag != scope or settings.build.cache_ref:  # another branch or image may have this name
+            tag = f"{tag[:100]}-{digest_of(f'{image.name}:{branch}'.encode()).short}"
+        return f"{repository}:{tag}"
 
     branches = [context.branch, context.base_branch, context.default_branch]
     if context.is_change_request:

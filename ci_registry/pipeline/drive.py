@@ -170,7 +170,8 @@ def _lines_of_secret_files(settings: ImageSettings, project: Path) -> Iterator[S
 
 
 def _result(base: RunResult, opened: Opened, images: tuple[ImageResult, ...]) -> RunResult:
-    verdict = max((image.verdict for image in images), key=lambda v: v.rank, default=Verdict.PASS)
+    verdicts = (image.verdict for image in images)
+    verdict = max(verdicts, key=lambda v: v.rank, default=Verdict.INCOMPLETE)
     return replace(
         base,
         dry_run=opened.context.dry_run,

@@ -108,10 +108,20 @@ def _stopped(error: CiRegistryError) -> Done:
     return Done(status=status, reason=error.headline, hint=error.hint, exit_code=error.exit_code)
 
 
+def _verdict(image: ImageRun, exit_code: ExitCode) -> Verdict:
+    """Return the verdict; nobody may read `pass` of an image that did not get where it should."""
+    if image.decision is None:
+        return Verdict.INCOMPLETE
+    verdict = image.decision.verdict
+    return Verdict.INCOMPLETE if verdict.lets_through and exit_code else verdict
+
+
 def image_result(image: ImageRun, steps: tuple[StepResult, ...], run: RunContext) -> ImageResult:
     """Put together what the steps of one image did."""
     stopped = next((s for s in steps if s.status in (StepStatus.FAILED, StepStatus.ERROR)), None)
-    verdict = image.decision.verdict if image.decision is not None else Verdict.INCOMPLETE
+    exit_code = worst_exit_code(tuple(step.exit_code for step in steps))
+    if run.cancel.is_set:
+        exit_code = ExitCode.INTERRUPTED
     inspected = image.inspected
     plan = image.plan
     return ImageResult(
@@ -129,10 +139,8 @@ def image_result(image: ImageRun, steps: tuple[StepResult, ...], run: RunContext
         decision=image.decision,
         published=tuple(image.published.values()),
         signed=image.signed,
-        verdict=verdict,
-        exit_code=ExitCode.INTERRUPTED
-        if run.cancel.is_set
-        else worst_exit_code(tuple(step.exit_code for step in steps)),
+        verdict=_verdict(image, exit_code),
+        exit_code=exit_code,
         error=stopped.reason if stopped else "",
         failed_step=str(stopped.step) if stopped else "",
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ci_registry.builders.interface import CacheReferences, Probe
 from ci_registry.ci.tags import PlannedTag
 from ci_registry.config.model import ImageSettings
-from ci_registry.errors import ExitCode
+from ci_registry.errors import ExitCode, Problem
 from ci_registry.oci.reference import Reference
 
 
@@ -18,6 +18,9 @@ class PlanProblem:
     exit_code: ExitCode = ExitCode.CONFIG
     file: str = ""
     line: int = 0
+
+    def __str__(self) -> str:
+        return str(Problem(message=self.message, file=self.file, line=self.line, hint=self.hint))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 
 from ci_registry.errors import (
+    CancelledError,
     CiRegistryError,
     SetupError,
     StorageError,
     worst_exit_code,
 )
-from ci_registry.files import free_bytes
+from ci_registry.files import free_bytes, storage_error
 from ci_registry.pipeline.sizes import last_size
 from ci_registry.pipeline.state import Done, ImageRun, RunContext
 from ci_registry.results import Case, CaseStatus, StepStatus
@@ -28,7 +29,7 @@ def preflight(image: ImageRun, run: RunContext) -> Done:
     """Check builder, credentials, push right, scanner, policy, key and space; report all at once."""
     checks: tuple[tuple[str, Callable[[], str]], ...] = (
         ("plan complete", lambda: _plan_problems(image)),
-        ("builder available", lambda: image.plan.builder_reason),
+        ("builder available", lambda: _builder(image)),
         ("build secrets present", lambda: _secrets(image, run)),
         ("enough free space", lambda: _space(image, run)),
         ("scanner available", lambda: _scanner(run)),
@@ -39,7 +40,9 @@ def preflight(image: ImageRun, run: RunContext) -> Done:
     cases, failures = [], []
     for name, check in checks:
         try:
-            text = check()
+            text = _checked(check)
+        except CancelledError:
+            raise
         except CiRegistryError as error:
             failures.append(error)
             body = f"{error.message}\n{error.hint}" if error.hint else error.message
@@ -77,17 +80,30 @@ def preflight(image: ImageRun, run: RunContext) -> Done:
     )
 
 
+def _checked(check: Callable[[], str]) -> str:
+    try:
+        return check()
+    except OSError as error:
+        raise storage_error(error, error.filename or "a file", "read or write") from error
+
+
+def _builder(image: ImageRun) -> str:
+    if not image.plan.builder:
+        return "skipped: no builder was chosen, see the problems of the plan"
+    return image.plan.builder_reason
+
+
 def _plan_problems(image: ImageRun) -> str:
+    """Raise all problems of the plan; many readers see only the first line, so it has all of them."""
     problems = image.plan.problems
     if not problems:
         return image.plan.reason
-    first = problems[0]
-    error = CiRegistryError(
-        "\n".join(problem.message for problem in problems),
-        hint=first.hint,
-        file=first.file,
-        line=first.line,
-    )
+    first, *others = problems
+    message = first.message
+    if others:
+        headlines = (problem.message.split("\n", 1)[0] for problem in problems)
+        message = "; ".join(headlines) + "".join(f"\n{problem}" for problem in problems)
+    error = CiRegistryError(message, hint=first.hint, file=first.file, line=first.line)
     error.exit_code = worst_exit_code(tuple(problem.exit_code for problem in problems))
     raise error
 

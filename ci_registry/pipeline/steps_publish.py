@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from ci_registry.ci.tags import PlannedTag
 from ci_registry.config.model import OnExisting
 from ci_registry.errors import (
     AccessError,
@@ -16,6 +17,7 @@ from ci_registry.errors import (
 )
 from ci_registry.events import Log
 from ci_registry.inventory.inspect import InspectedImage
+from ci_registry.oci.manifest import Descriptor
 from ci_registry.oci.reference import Reference, parse_reference
 from ci_registry.pipeline.state import Done, ImageRun, RunContext, skipped
 from ci_registry.registry.interface import BlobOutcome, Repository
@@ -113,21 +115,26 @@ def _check_fixed_tags(
     image: ImageRun, run: RunContext, target: Repository, place: Reference
 ) -> None:
     """Look at the tags that are meant never to move before anything is named."""
-    digest = image.digest
     for tag in image.plan.live_tags:
         if not tag.fixed:
             continue
         found = target.resolve(tag.tag)
-        if found is None or found.digest == digest:
+        if found is None or found.digest == image.digest:
             continue
         if run.settings.publish.on_existing is OnExisting.FAIL:
-            raise AccessError(
-                f"{place.name}:{tag.tag} exists and is another image"
-                f" ({found.digest.short}, this one is {digest.short if digest else '?'})",
-                hint="set publish.on_existing to keep or overwrite, or build reproducibly",
-            )
+            raise _taken(image, place, tag, found)
         if run.settings.publish.on_existing is OnExisting.KEEP:
             image.skipped_tags[tag.tag] = f"exists at {place.name} and is kept"
+
+
+def _taken(
+    image: ImageRun, place: Reference, planned: PlannedTag, found: Descriptor
+) -> AccessError:
+    return AccessError(
+        f"{place.name}:{planned.tag} exists and is another image"
+        f" ({found.digest.short}, this one is {image.digest.short if image.digest else '?'})",
+        hint="set publish.on_existing to keep or overwrite, or build reproducibly",
+    )
 
 
 def sign(image: ImageRun, run: RunContext) -> Done:
@@ -209,8 +216,7 @@ def tag(image: ImageRun, run: RunContext) -> Done:
             cases.append(Case(name=name, status=CaseStatus.SKIPPED, message=reason))
             continue
         for place in image.plan.destinations:
-            run.cancel.check()
-            _move(image, run, place, planned.tag, inspected)
+            _move(image, run, place, planned, inspected)
         cases.append(
             Case(
                 name=name,
@@ -221,14 +227,24 @@ def tag(image: ImageRun, run: RunContext) -> Done:
 
 
 def _move(
-    image: ImageRun, run: RunContext, place: Reference, tag_name: str, inspected: InspectedImage
+    image: ImageRun,
+    run: RunContext,
+    place: Reference,
+    planned: PlannedTag,
+    inspected: InspectedImage,
 ) -> None:
-    target, root = run.parts.target(place), inspected.root
+    tag_name, root = planned.tag, inspected.root
+    written: list[str] = []
     try:
+        run.cancel.check()
+        target = run.parts.target(place)
         before = target.resolve(tag_name)
         if before is None or before.digest != root.digest:
+            if before is not None:
+                _check_still_free(image, run, place, planned, before)
             run.cancel.check()
             target.push(tag_name, root.body, root.media_type)
+            written.append(f"{place.name}:{tag_name}")
             if before is not None:
                 _note(image, place, previous=(tag_name, str(before.digest)))
         if target.fetch(tag_name).digest != root.digest:
@@ -237,6 +253,7 @@ def _move(
             )
     except CiRegistryError as error:
         moved = [f"{p.name}:{t}" for p in image.published.values() for t in p.tags_moved]
+        moved += written
         if moved:
             error.hint = f"already moved: {', '.join(moved)}. {error.hint}".strip()
         raise
@@ -244,6 +261,14 @@ def _move(
     run.on_event(
         Log(message=f"{place.name}:{tag_name} → {root.digest}", image=image.name, step="tag")
     )
+
+
+def _check_still_free(
+    image: ImageRun, run: RunContext, place: Reference, planned: PlannedTag, found: Descriptor
+) -> None:
+    """Stop when another run took a tag that never moves, after this one looked."""
+    if planned.fixed and run.settings.publish.on_existing is not OnExisting.OVERWRITE:
+        raise _taken(image, place, planned, found)
 
 
 def _note(
