@@ -96,7 +96,7 @@ class BaseImages:
             root = self._roots[reference] = repository.fetch(target)
         manifest = _manifest_for(repository, root, platform, reference, place)
         config = _read_config(repository, manifest, reference)
-        found = _platform_of(config)
+        found = _platform_of(config, platform)
         if found != platform:
             raise BuildError(
                 f"base image {reference} is for {found}, not {platform}",
@@ -198,12 +198,13 @@ def _read_config(repository: Repository, manifest: Manifest, reference: str) -> 
     return as_object(parse_json(b"".join(chunks), what=what), what=what)
 
 
-def _platform_of(config: dict[str, object]) -> Platform:
+def _platform_of(config: dict[str, object], wanted: Platform) -> Platform:
+    """Return the platform in a config; one without variant has the variant that is wanted."""
     os, architecture, variant = (
         as_text(config.get(key) or "", what=f"config.{key}")
         for key in ("os", "architecture", "variant")
     )
-    return normalise_platform(os, architecture, variant)
+    return normalise_platform(os, architecture, variant or wanted.variant)
 
 
 def _diff_ids(config: dict[str, object], layers_count: int, reference: str) -> tuple[Digest, ...]:

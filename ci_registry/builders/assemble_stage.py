@@ -276,6 +276,8 @@ class PlatformBuild:
         index = source_stage(self._dockerfile, instruction, name, before=before)
         if index is not None:
             return self._built[index].tree
+        if name == SCRATCH:
+            return Tree()
         if name not in self._images:
             place = Place(file=self._dockerfile.file, line=instruction.first_line)
             image = self._shop.bases.load(name, self._platform, place)

@@ -24,6 +24,7 @@ from ci_registry.builders.buildx_engine import (
 )
 from ci_registry.builders.buildx_metadata import METADATA_ENV, merge_materials, read_materials
 from ci_registry.builders.buildx_progress import BuildLog
+from ci_registry.builders.buildx_shortcuts import Shortcuts
 from ci_registry.builders.checks import check_fixed_platform, check_layout
 from ci_registry.builders.context_link import (
     HashContext,
@@ -39,8 +40,8 @@ from ci_registry.dockerfile.model import Dockerfile
 from ci_registry.errors import (
     BuildError,
     CiRegistryError,
-    IntegrityError,
     ExitCode,
+    IntegrityError,
     SetupError,
     StorageError,
     ToolError,
@@ -103,6 +104,8 @@ class Buildx:
     hash_context: HashContext
     buildkit_image: str = ""
     """Pinned by digest; used when the engine's own builder can't export OCI layouts."""
+    shortcuts: Shortcuts | None = None
+    """None asks the Docker CLI everything."""
     cleanup: Runner = field(default_factory=_cleanup_runner)
     _found: _Found = field(default_factory=_Found, init=False, repr=False, compare=False)
 
@@ -116,7 +119,7 @@ class Buildx:
     def probe(self, request: BuildRequest) -> Probe:
         """Say whether buildx can serve `request`, and which of its three ways will be taken."""
         try:
-            engine = self._engine(prepare_docker_home(request, self.env))
+            engine = self._engine(prepare_docker_home(request, self.env), request)
         except StorageError as error:
             return Probe(usable=False, reason=error.message, exit_code=error.exit_code)
         way = engine.way(request, self.buildkit_image) if not engine.problem else None
@@ -124,12 +127,12 @@ class Buildx:
             usable=False,
             reason=self._problem(engine, way),
             version=engine.buildx_version,
-            program=str(engine.docker or ""),
+            program=str(engine.program or ""),
             sha256=engine.sha256,
+            exit_code=ExitCode.INFRASTRUCTURE if engine.problem else ExitCode.CONFIG,
         )
         if probe.reason or way is None:
             return probe
-            exit_code=ExitCode.INFRASTRUCTURE if engine.problem else ExitCode.CONFIG,
         whole = way is not Way.SAVE
         return dataclasses.replace(
             probe,
@@ -140,11 +143,14 @@ class Buildx:
             notes=emulation_note(engine, request) + ((_SAVE_NOTE,) if not whole else ()),
         )
 
-    def _engine(self, docker: DockerHome) -> Engine:
+    def _engine(self, docker: DockerHome, request: BuildRequest) -> Engine:
         with self._found.lock:
-            if self._found.engine is None:
-                self._found.engine = find_engine(self.run, docker.env)
-            return self._found.engine
+            found = self._found.engine
+            if found is None or not found.covers(request.platforms):
+                found = self._found.engine = find_engine(
+                    self.run, docker.env, platforms=request.platforms, shortcuts=self.shortcuts
+                )
+            return found
 
     def _problem(self, engine: Engine, way: Way | None) -> str:
         if engine.problem:
@@ -179,7 +185,7 @@ class Buildx:
         with contextlib.suppress(_NotOursToJudgeError):
             check_fixed_platform(_parsed(request), request)
         docker = prepare_docker_home(request, self.env)
-        engine = self._engine(docker)
+        engine = self._engine(docker, request)
         if engine.problem:
             raise unusable(engine)
         way = engine.way(request, self.buildkit_image)
@@ -259,7 +265,7 @@ class Buildx:
 
     def _docker(self, build: _Build, *arguments: str) -> Completed:
         command = Command(
-            argv=(str(build.engine.docker), *arguments),
+            argv=build.engine.argv(*arguments),
             env=build.docker.env,
             timeout_s=build.request.timeout.total_seconds(),
         )
@@ -267,7 +273,7 @@ class Buildx:
 
     def _clean_up(self, build: _Build, *arguments: str) -> None:
         """Remove something from the engine; failing to is told, and hides no other error."""
-        argv = (str(build.engine.docker), *arguments)
+        argv = build.engine.argv(*arguments)
         try:
             done = self.cleanup(
                 Command(argv=argv, env=build.docker.env, timeout_s=CLEANUP_TIMEOUT_S)
@@ -319,7 +325,7 @@ class Buildx:
         )
         done = self.run(
             Command(
-                argv=(str(build.engine.docker), *command.arguments),
+                argv=build.engine.argv(*command.arguments),
                 env={**build.docker.env, **METADATA_ENV, **command.secret_env},
                 cwd=request.work,
                 timeout_s=request.timeout.total_seconds(),

@@ -3,14 +3,29 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from ci_registry.builders.buildx_shortcuts import (
+    Shortcuts,
+    ask_facts,
+    default_engine,
+    find_plugin,
+    has_containerd_store,
+)
 from ci_registry.builders.failures import Failure, build_failure
 from ci_registry.builders.interface import BuildRequest
-from ci_registry.errors import CancelledError, CiRegistryError, SetupError, ToolError
-from ci_registry.process import Command, Runner, describe_program, find_program
+from ci_registry.cache import remembered, remembered_sha256
+from ci_registry.errors import (
+    CancelledError,
+    CiRegistryError,
+    SetupError,
+    StorageError,
+    ToolError,
+)
+from ci_registry.oci.platform import Platform
+from ci_registry.process import Command, Runner, find_program
 
 PROBE_TIMEOUT_S = 30.0
 _PINNED = re.compile(r"\S+@sha256:[0-9a-f]{64}")
@@ -32,13 +47,31 @@ class Engine:
     """What was found; `problem` is empty when buildx works here."""
 
     docker: Path | None = None
+    plugin: Path | None = None
+    """The buildx plugin when it is started without the Docker CLI."""
     sha256: str = ""
+    """Of the program that builds: the plugin, or the Docker CLI that starts it."""
     buildx_version: str = ""
     driver: str = ""
     exports_oci: bool = False
     platforms: tuple[str, ...] = ()
     """Those that the builder says it can execute; empty when it does not say before it runs."""
+    native: Platform | None = None
+    """Set when `platforms` was not asked for, because only this one was wanted."""
     problem: str = ""
+
+    @property
+    def program(self) -> Path | None:
+        """The program that `sha256` is of."""
+        return self.plugin or self.docker
+
+    def argv(self, *arguments: str) -> tuple[str, ...]:
+        """Return the command line of `docker ARGUMENTS`."""
+        return _argv(self.docker, self.plugin, arguments)
+
+    def covers(self, platforms: tuple[Platform, ...]) -> bool:
+        """Whether enough was asked about these platforms."""
+        return self.native is None or set(platforms) == {self.native}
 
     def way(self, request: BuildRequest, buildkit_image: str) -> Way | None:
         """Choose how to build `request`; None when this engine cannot."""
@@ -54,8 +87,20 @@ def is_pinned(image: str) -> bool:
     return _PINNED.fullmatch(image) is not None
 
 
-def find_engine(run: Runner, env: Mapping[str, str]) -> Engine:
-    """Ask `docker` what it can do; three short commands.
+def find_engine(
+    run: Runner,
+    env: Mapping[str, str],
+    *,
+    platforms: tuple[Platform, ...] = (),
+    shortcuts: Shortcuts | None = None,
+) -> Engine:
+    """Find out what the engine can do: at most three short commands, none of them when shortcuts serve.
+
+    Args:
+        run: runs them.
+        env: their environment, see `docker_config.prepare_docker_home`.
+        platforms: those of the image to build.
+        shortcuts: what may be used instead.
 
     Raises:
         CancelledError: the run was cancelled meanwhile; nothing else is raised.
@@ -63,47 +108,95 @@ def find_engine(run: Runner, env: Mapping[str, str]) -> Engine:
     docker = find_program("docker", env)
     if docker is None:
         return Engine(problem="the program docker is not on PATH")
+    plugin = find_plugin(env, shortcuts.plugin_folders) if shortcuts is not None else None
+    search = _Search(run=run, env=env, docker=docker, plugin=plugin, shortcuts=shortcuts)
     try:
-        return _ask(run, env, docker)
+        return search.ask(platforms)
     except CancelledError:
         raise
-    except ToolError as error:
+    except (ToolError, StorageError) as error:
         return Engine(docker=docker, problem=error.message)
 
 
-def _ask(run: Runner, env: Mapping[str, str], docker: Path) -> Engine:
-    def call(*arguments: str) -> tuple[bool, str, str]:
-        argv = (str(docker), *arguments)
-        done = run(Command(argv=argv, env=env, timeout_s=PROBE_TIMEOUT_S))
+def _argv(docker: Path | None, plugin: Path | None, arguments: tuple[str, ...]) -> tuple[str, ...]:
+    if plugin is not None and arguments[:1] == ("buildx",):
+        return (str(plugin), *arguments[1:])
+    return (str(docker), *arguments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Search:
+    """One search for what an engine can do."""
+
+    run: Runner
+    env: Mapping[str, str]
+    docker: Path
+    plugin: Path | None
+    shortcuts: Shortcuts | None
+
+    def ask(self, platforms: tuple[Platform, ...]) -> Engine:
+        """Ask everything."""
+        cache = self.shortcuts.cache if self.shortcuts is not None else None
+        program = self.plugin or self.docker
+        try:
+            text = remembered(cache, program, "buildx version", self._ask_version)
+        except _NoPluginError as error:
+            if self.plugin is not None:  # it may need the Docker CLI around it
+                return replace(self, plugin=None).ask(platforms)
+            return Engine(
+                docker=self.docker, problem=f"docker has no buildx plugin: {error.message}"
+            )
+        found = Engine(docker=self.docker, plugin=self.plugin, buildx_version=_version(text))
+        found = self._asked_by_socket(found, platforms) or self._asked_by_command(found)
+        return found if found.problem else replace(found, sha256=remembered_sha256(cache, program))
+
+    def _call(self, *arguments: str) -> tuple[bool, str, str]:
+        argv = _argv(self.docker, self.plugin, arguments)
+        done = self.run(Command(argv=argv, env=self.env, timeout_s=PROBE_TIMEOUT_S))
         if done.timed_out:
             raise ToolError(f"docker {' '.join(arguments[:2])} did not answer in time")
         return done.exit_code == 0, done.stdout.decode(errors="replace"), done.error_tail(1)
 
-    program = describe_program(docker)
-    worked, text, error = call("buildx", "version")
-    if not worked:
-        return Engine(docker=docker, problem=f"docker has no buildx plugin: {error}")
-    version = _version(text)
-    worked, text, error = call("buildx", "inspect")
-    found = _inspected(text)
-    problem = found.get("Error", "") if worked else error
-    if problem:
-        return Engine(docker=docker, buildx_version=version, problem=problem)
-    driver = found.get("Driver", "")
-    exports = driver != "docker"
-    if not exports:
-        worked, text, error = call("info", "--format", "{{json .DriverStatus}}")
+    def _ask_version(self) -> str:
+        worked, text, error = self._call("buildx", "version")
         if not worked:
-            return Engine(docker=docker, buildx_version=version, problem=error)
-        exports = _has_containerd_store(text)
-    return Engine(
-        docker=docker,
-        sha256=program.sha256,
-        buildx_version=version,
-        driver=driver,
-        exports_oci=exports,
-        platforms=tuple(p.strip(" *") for p in found.get("Platforms", "").split(",") if p.strip()),
-    )
+            raise _NoPluginError(error)
+        return text
+
+    def _asked_by_socket(self, found: Engine, platforms: tuple[Platform, ...]) -> Engine | None:
+        """Take the short way: it says too little of platforms that need emulation, and of other stores."""
+        socket = default_engine(self.env) if self.shortcuts is not None else None
+        if self.shortcuts is None or socket is None:
+            return None
+        facts = ask_facts(socket, self.shortcuts.ask_engine)
+        if facts is None or not facts.has_containerd_store or set(platforms) != {facts.platform}:
+            return None
+        return replace(found, driver="docker", exports_oci=True, native=facts.platform)
+
+    def _asked_by_command(self, found: Engine) -> Engine:
+        worked, text, error = self._call("buildx", "inspect")
+        fields = _inspected(text)
+        problem = fields.get("Error", "") if worked else error
+        if problem:
+            return replace(found, problem=problem)
+        driver = fields.get("Driver", "")
+        exports = driver != "docker"
+        if not exports:
+            worked, text, error = self._call("info", "--format", "{{json .DriverStatus}}")
+            if not worked:
+                return replace(found, problem=error)
+            exports = _exports(text)
+        listed = fields.get("Platforms", "").split(",")
+        return replace(
+            found,
+            driver=driver,
+            exports_oci=exports,
+            platforms=tuple(p.strip(" *") for p in listed if p.strip()),
+        )
+
+
+class _NoPluginError(ToolError):
+    """The plugin is missing or does not run."""
 
 
 def _version(text: str) -> str:
@@ -122,12 +215,12 @@ def _inspected(text: str) -> dict[str, str]:
     return found
 
 
-def _has_containerd_store(text: str) -> bool:
+def _exports(text: str) -> bool:
+    """Whether the engine exports OCI layouts, by its `DriverStatus`."""
     try:
-        status = json.loads(text)
+        return has_containerd_store(json.loads(text))
     except ValueError:
         return False
-    return ["driver-type", "io.containerd.snapshotter.v1"] in (status or [])
 
 
 def unusable(engine: Engine) -> CiRegistryError:

@@ -74,8 +74,8 @@ def prepare_docker_home(request: BuildRequest, env: Mapping[str, str]) -> Docker
     try:
         for path in (folder, home):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        config = _read_config(request.docker_config)
-        config |= {k: v for k, v in _read_config(user).items() if k in _CARRIED_KEYS}
+        config = read_config(request.docker_config)
+        config |= {k: v for k, v in read_config(user).items() if k in _CARRIED_KEYS}
         write_atomic(folder / "config.json", json.dumps(config), mode=0o600, sync=False)
         if user is not None:
             _link_into(folder, user, "contexts")
@@ -90,7 +90,12 @@ def prepare_docker_home(request: BuildRequest, env: Mapping[str, str]) -> Docker
     return DockerHome(config=folder, env=_with_kubeconfig(private, env, folder / "buildx"))
 
 
-def _read_config(folder: Path | None) -> dict[str, object]:
+def read_config(folder: Path | None) -> dict[str, object]:
+    """Return the `config.json` of a Docker configuration folder; empty without one.
+
+    Raises:
+        StorageError: it can't be read, or is no JSON object.
+    """
     path = folder / "config.json" if folder is not None else None
     if path is None or not path.is_file():
         return {}
@@ -150,7 +155,7 @@ def context_host(env: Mapping[str, str]) -> str:
     user = user_config_folder(env)
     if user is None:
         return ""
-    name = env.get("DOCKER_CONTEXT") or _read_config(user).get("currentContext")
+    name = env.get("DOCKER_CONTEXT") or read_config(user).get("currentContext")
     if not isinstance(name, str) or name in ("", "default"):
         return ""
     key = hashlib.sha256(name.encode()).hexdigest()

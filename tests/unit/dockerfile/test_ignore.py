@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
-from ci_registry.dockerfile.ignore import IgnoreMatcher, ignore_file_for, read_patterns
+from ci_registry.dockerfile.ignore import IgnoreMatcher, Match, ignore_file_for, read_patterns
 from ci_registry.errors import BuildError
 
 
@@ -106,3 +108,38 @@ def test_lower_case_dockerfile_has_a_lower_case_ignore_file() -> None:
     there = {Path("/r/dockerfile"), Path("/r/dockerfile.dockerignore"), Path("/r/.dockerignore")}
     found = ignore_file_for(Path("/r/Dockerfile"), Path("/r"), there.__contains__)
     assert found == Path("/r/dockerfile.dockerignore")
+
+
+LINES = st.lists(st.text(alphabet="ab*?!/[]^-\\d.", max_size=7), max_size=5).map("\n".join)
+PATHS = st.lists(st.text(alphabet="abd5^", min_size=1, max_size=3), min_size=1, max_size=4)
+
+
+def matcher_or_skip(text: str) -> IgnoreMatcher:
+    try:
+        return IgnoreMatcher(read_patterns(text))
+    except BuildError:
+        assume(condition=False)
+        raise
+
+
+@settings(max_examples=100, deadline=None)
+@given(LINES, PATHS)
+def test_shortcut_agrees_with_the_chain_of_parents(text: str, parts: list[str]) -> None:
+    matcher = matcher_or_skip(text)
+    match: Match | None = None
+    for length in range(1, len(parts) + 1):
+        match = matcher.match("/".join(parts[:length]), match)
+    assert match is not None
+    assert matcher.matches_with_parents("/".join(parts)) == match.excluded
+
+
+@settings(max_examples=100, deadline=None)
+@given(LINES, PATHS, PATHS)
+def test_nothing_that_is_kept_lies_in_a_folder_that_is_not_walked(
+    text: str, folder: list[str], below: list[str]
+) -> None:
+    matcher = matcher_or_skip(text)
+    for length in range(1, len(folder) + 1):
+        inside = "/".join(folder[:length])
+        if matcher.matches_with_parents(inside) and not matcher.must_walk(inside):
+            assert matcher.matches_with_parents("/".join([*folder, *below]))
