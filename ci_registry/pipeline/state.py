@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ci_registry.builders.interface import Builder
+from ci_registry.cache import DiskCache
 from ci_registry.cancel import Cancel
 from ci_registry.ci.context import CiContext
 from ci_registry.config.model import ImageSettings, Settings
@@ -69,7 +70,7 @@ class RunContext:
     """Absolute folder that relative paths start from."""
     work: Path
     """Private work folder of the run."""
-    cache: Path
+    cache: DiskCache
     env: Mapping[str, str]
     now: Callable[[], datetime]
     cancel: Cancel

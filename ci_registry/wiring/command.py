@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ci_registry import __version__
+from ci_registry.cache import DiskCache
 from ci_registry.config.model import ReportSettings, ScannerChoice, Settings, SignMode
 from ci_registry.errors import CiRegistryError, ExitCode
 from ci_registry.events import Level, Log
-from ci_registry.files import cache_folder, work_folder, work_root
+from ci_registry.files import work_folder, work_root
 from ci_registry.oci.reference import Reference, parse_reference
 from ci_registry.pipeline.drive import Opened, Work, make_plans, run_command
 from ci_registry.pipeline.plan import GatheredRun, ImagePlan
@@ -17,10 +18,12 @@ from ci_registry.pipeline.report import Reporter
 from ci_registry.pipeline.state import RunContext
 from ci_registry.results import RunResult, Verdict
 from ci_registry.wiring.basis import Basis, Caller, project_folder, read_basis
+from ci_registry.wiring.caching import open_cache
 from ci_registry.wiring.parts import open_parts
 from ci_registry.wiring.registries import may_log_in
 
 _DRY_RUN_KEY = "a throw-away key"
+_OSV_DEV = "osv.dev (it is sent the names and versions of packages)"
 
 
 def run_pipeline(caller: Caller, work: Work) -> tuple[RunResult, tuple[Path, ...]]:
@@ -63,13 +66,13 @@ def open_run(caller: Caller, *, plan_only: bool = False) -> Iterator[Opened]:
     env = dict(caller.env)
     if settings.work_dir:
         env["CIREG_WORK_DIR"] = settings.work_dir
-    if settings.cache_dir:
-        env["CIREG_CACHE_DIR"] = settings.cache_dir
+    cache = open_cache(settings, basis.ci, env)
     for note in basis.notes:
         caller.on_event(Log(message=note, level=Level.WARNING))
     with (
+        _trimmed(cache, caller),
         work_folder(work_root(env)) as folder,
-        open_parts(caller, basis, folder, dry_run=dry_run and not plan_only) as parts,
+        open_parts(caller, basis, folder, cache, dry_run=dry_run and not plan_only) as parts,
     ):
         context = RunContext(
             settings=settings,
@@ -79,7 +82,7 @@ def open_run(caller: Caller, *, plan_only: bool = False) -> Iterator[Opened]:
             parts=parts,
             project=basis.project,
             work=folder,
-            cache=cache_folder(env),
+            cache=cache,
             env=caller.env,
             now=caller.now,
             cancel=caller.cancel,
@@ -97,6 +100,15 @@ def open_run(caller: Caller, *, plan_only: bool = False) -> Iterator[Opened]:
             reporter=_reporter(caller, basis.project / settings.report.dir, settings.report),
             ask_destinations=not settings.runtime.offline and not dry_run and may_log_in(basis),
         )
+
+
+@contextlib.contextmanager
+def _trimmed(cache: DiskCache, caller: Caller) -> Iterator[None]:
+    """Keep the cache within its limit, whatever a run put into it."""
+    try:
+        yield
+    finally:
+        cache.trim(caller.now().timestamp())
 
 
 def _reporter(caller: Caller, folder: Path, settings: ReportSettings) -> Reporter:
@@ -139,7 +151,7 @@ def _gathered(caller: Caller, basis: Basis, *, dry_run: bool) -> GatheredRun:
 def _database(settings: Settings) -> str:
     db = settings.scan.db
     if db == "auto" and not settings.runtime.offline:
-        return "osv.dev" if settings.scan.scanner is ScannerChoice.OSV else "trivy's published one"
+        return _OSV_DEV if settings.scan.scanner is ScannerChoice.OSV else "trivy's published one"
     return "only what is cached" if db in ("auto", "offline") else db
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ci_registry.builders.interface import Builder
+from ci_registry.cache import DiskCache
 from ci_registry.config.model import BuilderChoice, ScannerChoice
 from ci_registry.errors import ToolError
 from ci_registry.oci.reference import Reference, parse_reference
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
     from ci_registry.builders.docker_engine import DockerEngine
 
 _DRY_RUN_USER = "dry-run"
+_ENGINE_TIMEOUT_S = 10.0
 
 
 @contextlib.contextmanager
-def open_parts(caller: Caller, basis: Basis, work: Path, *, dry_run: bool) -> Iterator[Parts]:
+def open_parts(
+    caller: Caller, basis: Basis, work: Path, cache: DiskCache, *, dry_run: bool
+) -> Iterator[Parts]:
     """Open everything that a run is made of; closed at the end."""
     with contextlib.ExitStack() as stack:
         registries = stack.enter_context(open_registries(caller, basis))
@@ -42,7 +46,7 @@ def open_parts(caller: Caller, basis: Basis, work: Path, *, dry_run: bool) -> It
             return scanner[0]
 
         yield Parts(
-            builders=make_builders(caller, basis, registries),
+            builders=make_builders(caller, basis, registries, cache),
             export_from_engine=lambda *args: _docker_engine(caller).export_image(*args),
             open_scanner=open_scanner,
             load_signer=_throw_away_signer(caller) if dry_run else _signer_loader(caller, basis),
@@ -96,7 +100,9 @@ class _Builders(Mapping[str, Builder]):
         return len(self._makers)
 
 
-def make_builders(caller: Caller, basis: Basis, registries: Registries) -> Mapping[str, Builder]:
+def make_builders(
+    caller: Caller, basis: Basis, registries: Registries, cache: DiskCache
+) -> Mapping[str, Builder]:
     """Return all builders, in the order in which `auto` tries them."""
 
     def buildah() -> Builder:
@@ -113,7 +119,7 @@ def make_builders(caller: Caller, basis: Basis, registries: Registries) -> Mappi
 
     return _Builders(
         {
-            str(BuilderChoice.BUILDX): lambda: _buildx(caller, basis),
+            str(BuilderChoice.BUILDX): lambda: _buildx(caller, basis, cache),
             str(BuilderChoice.DOCKER_ENGINE): lambda: _docker_engine(caller),
             str(BuilderChoice.BUILDAH): buildah,
             str(BuilderChoice.ASSEMBLE): assemble,
@@ -121,9 +127,14 @@ def make_builders(caller: Caller, basis: Basis, registries: Registries) -> Mappi
     )
 
 
-def _buildx(caller: Caller, basis: Basis) -> Builder:
+def _buildx(caller: Caller, basis: Basis, cache: DiskCache) -> Builder:
     from ci_registry.builders.buildx import Buildx
+    from ci_registry.builders.buildx_shortcuts import Shortcuts
     from ci_registry.builders.context import hash_context
+    from ci_registry.network.local_socket import get_over_socket
+
+    def ask_engine(socket: Path, target: str) -> bytes | None:
+        return get_over_socket(socket, target, timeout_s=_ENGINE_TIMEOUT_S)
 
     return Buildx(
         run=caller.runner,
@@ -132,6 +143,7 @@ def _buildx(caller: Caller, basis: Basis) -> Builder:
         masker=caller.masker,
         hash_context=hash_context,
         buildkit_image=basis.settings.build.buildkit_image,
+        shortcuts=Shortcuts(ask_engine=ask_engine, cache=cache),
     )
 
 

@@ -1,0 +1,31 @@
+"""Opens the cache of a run: its place, its limit, and the tree that belongs to the trust in the run."""
+
+from collections.abc import Mapping
+
+from ci_registry.cache import DiskCache
+from ci_registry.ci.context import CiContext
+from ci_registry.config.model import Settings
+from ci_registry.files import cache_folder
+
+_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+
+
+def open_cache(settings: Settings, ci: CiContext, env: Mapping[str, str]) -> DiskCache:
+    """Return the cache of this run; a change request never writes what a protected branch reads.
+
+    Args:
+        settings: its limit, and its folder when one is set.
+        ci: decides the tree.
+        env: where the folder is otherwise, see `files.cache_folder`.
+    """
+    place = dict(env) | ({"CIREG_CACHE_DIR": settings.cache_dir} if settings.cache_dir else {})
+    tree = "changes" if ci.is_change_request else "trusted"
+    return DiskCache(
+        folder=cache_folder(place) / tree,
+        max_bytes=size_bytes(settings.runtime.cache_max_size),
+    )
+
+
+def size_bytes(text: str) -> int:
+    """Return a size such as `2GiB` in bytes; the settings have checked its form."""
+    return int(text[:-3]) * _UNITS[text[-3:]]
