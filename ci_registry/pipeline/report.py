@@ -41,10 +41,12 @@ class Reporter:
     def write(self, result: RunResult) -> tuple[Path, ...]:
         """Write all report files and tell GitHub; returns the files, most important first.
 
+        Args:
+            result: without secrets, see `masked`.
+
         Raises:
             StorageError: a file can't be written; the others were tried all the same.
         """
-        result = self.masked(result)
         files = self._files(result)
         written, failures = [], []
         for name, text in files.items():
