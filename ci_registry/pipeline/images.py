@@ -137,7 +137,7 @@ def image_result(image: ImageRun, steps: tuple[StepResult, ...], run: RunContext
         platforms=inspected.platforms if inspected else (),
         scans=image.scans,
         decision=image.decision,
-        published=tuple(image.published.values()),
+        published=image.places,
         signed=image.signed,
         verdict=_verdict(image, exit_code),
         exit_code=exit_code,

@@ -116,6 +116,12 @@ class ImageRun:
         return self.plan.name
 
     @property
+    def places(self) -> tuple[PublishedReference, ...]:
+        """What was published, in the order of the plan: destinations are written at the same time."""
+        names = (place.name for place in self.plan.destinations)
+        return tuple(self.published[name] for name in names if name in self.published)
+
+    @property
     def digest(self) -> Digest | None:
         """Of the index, or of the manifest when there is none."""
         return self.inspected.root.digest if self.inspected else None

@@ -41,6 +41,15 @@ def _verified(image: ImageRun) -> tuple[Layout, InspectedImage]:
     return image.layout, image.inspected
 
 
+def _passed(image: ImageRun) -> tuple[Layout, InspectedImage]:
+    """Make sure once more, next to the writing, that the verdict lets the image through."""
+    if image.decision is None or not image.decision.verdict.lets_through:
+        raise AssertionError(
+            "nothing is named, signed or tagged without a verdict that lets it through"
+        )
+    return _verified(image)
+
+
 def _mount_sources(image: ImageRun) -> tuple[str, ...]:
     """The repositories of the base images: their layers may be mounted instead of sent."""
     return tuple(dict.fromkeys(parse_reference(base).name for base in image.plan.bases))
@@ -87,7 +96,7 @@ def upload(image: ImageRun, run: RunContext) -> Done:
     lines = [
         f"{p.name}: {p.blobs_uploaded} sent ({p.bytes_sent} bytes), {p.blobs_mounted} mounted,"
         f" {p.blobs_present} already there"
-        for p in image.uploads.values()
+        for p in (image.uploads[place.name] for place in image.plan.destinations)
     ]
     return Done(cases=(Case(name="blobs uploaded", body="\n".join(lines)),))
 
@@ -96,7 +105,7 @@ def publish(image: ImageRun, run: RunContext) -> Done:
     """Put the manifests by digest, bytes as built; first make sure that no fixed tag is in the way."""
     if not image.plan.push:
         return skipped(image.plan.push_reason)
-    layout, inspected = _verified(image)
+    layout, inspected = _passed(image)
     for place in image.plan.destinations:
         _check_fixed_tags(image, run, run.parts.target(place), place)
 
@@ -116,15 +125,9 @@ def _check_fixed_tags(
 ) -> None:
     """Look at the tags that are meant never to move before anything is named."""
     for tag in image.plan.live_tags:
-        if not tag.fixed:
-            continue
-        found = target.resolve(tag.tag)
-        if found is None or found.digest == image.digest:
-            continue
-        if run.settings.publish.on_existing is OnExisting.FAIL:
-            raise _taken(image, place, tag, found)
-        if run.settings.publish.on_existing is OnExisting.KEEP:
-            image.skipped_tags[tag.tag] = f"exists at {place.name} and is kept"
+        found = target.resolve(tag.tag) if tag.fixed else None
+        if found is not None and found.digest != image.digest:
+            _is_kept(image, run, place, tag, found)
 
 
 def _taken(
@@ -144,12 +147,10 @@ def sign(image: ImageRun, run: RunContext) -> Done:
             image.plan.sign_reason,
             Case(name="signature", status=CaseStatus.SKIPPED, message=image.plan.sign_reason),
         )
-    if image.decision is None:
-        raise AssertionError("sign runs after judge")
-    if not image.decision.enforced_verdict.lets_through:
+    _, inspected = _passed(image)
+    if image.decision is None or not image.decision.enforced_verdict.lets_through:
         reason = "audit mode: what enforce would not let through is never signed"
         return skipped(reason, Case(name="signature", status=CaseStatus.SKIPPED, message=reason))
-    _, inspected = _verified(image)
     if image.signer is None:
         raise AssertionError("preflight loaded the key")
     signer = image.signer
@@ -207,7 +208,7 @@ def tag(image: ImageRun, run: RunContext) -> Done:
         return skipped(image.plan.push_reason)
     if image.plan.by_digest:
         return skipped("pushed by digest: a later merge gives it a name")
-    _, inspected = _verified(image)
+    _, inspected = _passed(image)
     cases = []
     for planned in image.plan.tags:
         name = f"tag {planned.template}"
@@ -217,12 +218,10 @@ def tag(image: ImageRun, run: RunContext) -> Done:
             continue
         for place in image.plan.destinations:
             _move(image, run, place, planned, inspected)
-        cases.append(
-            Case(
-                name=name,
-                body="\n".join(f"{place.name}:{planned.tag}" for place in image.plan.destinations),
-            )
-        )
+        kept = image.skipped_tags.get(planned.tag, "")
+        places = "\n".join(f"{place.name}:{planned.tag}" for place in image.plan.destinations)
+        status = CaseStatus.SKIPPED if kept else CaseStatus.PASSED
+        cases.append(Case(name=name, status=status, message=kept, body=places))
     return Done(cases=tuple(cases))
 
 
@@ -240,8 +239,8 @@ def _move(
         target = run.parts.target(place)
         before = target.resolve(tag_name)
         if before is None or before.digest != root.digest:
-            if before is not None:
-                _check_still_free(image, run, place, planned, before)
+            if before is not None and _is_kept(image, run, place, planned, before):
+                return
             run.cancel.check()
             target.push(tag_name, root.body, root.media_type)
             written.append(f"{place.name}:{tag_name}")
@@ -252,7 +251,7 @@ def _move(
                 f"{place.name}:{tag_name} points at another image after it was moved"
             )
     except CiRegistryError as error:
-        moved = [f"{p.name}:{t}" for p in image.published.values() for t in p.tags_moved]
+        moved = [f"{p.name}:{t}" for p in image.places for t in p.tags_moved]
         moved += written
         if moved:
             error.hint = f"already moved: {', '.join(moved)}. {error.hint}".strip()
@@ -263,12 +262,17 @@ def _move(
     )
 
 
-def _check_still_free(
+def _is_kept(
     image: ImageRun, run: RunContext, place: Reference, planned: PlannedTag, found: Descriptor
-) -> None:
-    """Stop when another run took a tag that never moves, after this one looked."""
-    if planned.fixed and run.settings.publish.on_existing is not OnExisting.OVERWRITE:
+) -> bool:
+    """Say whether a tag stays where it is; another image may have taken it after `publish` looked."""
+    on_existing = run.settings.publish.on_existing
+    if not planned.fixed or on_existing is OnExisting.OVERWRITE:
+        return False
+    if on_existing is OnExisting.FAIL:
         raise _taken(image, place, planned, found)
+    image.skipped_tags[planned.tag] = f"exists at {place.name} and is kept"
+    return True
 
 
 def _note(
