@@ -23,7 +23,10 @@ from tests.support.distribution import running_distribution
 from tests.support.docker import BUSYBOX, SHELL, Dockerd, running_dockerd, write_context
 from tests.support.peers import find_peer
 
-pytestmark = pytest.mark.peer("docker", "dockerd", "docker-registry")
+pytestmark = [
+    pytest.mark.peer("docker", "dockerd", "docker-registry", "docker-init"),
+    pytest.mark.go_peer("buildkitd", "buildctl"),
+]
 
 _LOADER = Path("/lib64/ld-linux-x86-64.so.2")
 _DOCKERFILE = """FROM scratch
