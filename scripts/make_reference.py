@@ -28,6 +28,7 @@ OUTPUTS = {
     "tags": "JSON: the tags moved",
     "platform-digests": "JSON: platform to digest",
     "pushed": "true or false",
+    "reused": "true when every image was taken from an earlier run instead of being built",
     "signed": "true or false",
     "counts": "JSON: findings by severity",
     "blocking-count": "number of findings that block",
@@ -35,7 +36,9 @@ OUTPUTS = {
     "junit": "path of the JUnit report",
     "result": "path of result.json",
     "report-dir": "folder of the reports",
-    "images": "JSON: everything above per image",
+    "plan": "JSON: what was to be done to each image, and why",
+    "cache": "JSON: steps taken from the layer cache, steps built, seconds",
+    "images": "JSON: verdict, digest, references and counts per image",
 }
 
 ACTION_HEAD = """\

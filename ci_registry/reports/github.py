@@ -8,14 +8,14 @@ from ci_registry.errors import IntegrityError
 from ci_registry.reports.cases import Suite, is_bad, suites_of
 from ci_registry.reports.escape import clip, command_data, command_property, one_line, printable
 from ci_registry.reports.result_json import image_summary, summary_of
-from ci_registry.reports.totals import judged
+from ci_registry.reports.totals import judged, written_images
 from ci_registry.reports.wording import finding_headline, gap_line, worst_first
 from ci_registry.results import ImageResult, RunResult, Step, Treatment, Verdict
 
 PER_KIND = 10
 """GitHub shows ten annotations of a kind per step."""
 MAX_CHARS = 4096
-_FILES = ("signature-bundle", "sbom", "junit", "sarif", "report-dir", "result")
+_FILES = ("junit", "report-dir", "result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +99,8 @@ def outputs(result: RunResult, files: Mapping[str, str]) -> dict[str, str]:
 
     Args:
         result: the run.
-        files: output name → path, for `signature-bundle`, `sbom`, `junit`, `sarif`, `report-dir`
-            and `result`; what is missing becomes empty.
+        files: output name → path, for `junit`, `report-dir` and `result`; what is missing becomes
+            empty.
     """
     found = {name.replace("_", "-"): _text(value) for name, value in summary_of(result).items()}
     found |= {name: files.get(name, "") for name in _FILES}
@@ -124,7 +124,7 @@ def outputs(result: RunResult, files: Mapping[str, str]) -> dict[str, str]:
             "seconds": round(sum(build.duration_s for build in builds), 3),
         }
     )
-    found["images"] = _text({image.name: image_summary(image) for image in result.images})
+    found["images"] = _text({i.name: image_summary(i) for i in written_images(result)})
     return found
 
 
