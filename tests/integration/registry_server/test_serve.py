@@ -60,14 +60,15 @@ def registry() -> Iterator[RunningRegistry]:
 
 
 _SERVER = (
-    "import sys, resource\n"
+    "import sys\n"
     "from pathlib import Path\n"
     "from ci_registry.registry_server.serve import EmbeddedRegistry\n"
     "from ci_registry.registry_server.store import FolderStore\n"
     "with EmbeddedRegistry(FolderStore(Path(sys.argv[1]))) as r:\n"
     "    print(r.host, flush=True)\n"
     "    sys.stdin.readline()\n"
-    "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, flush=True)\n"
+    "    status = Path('/proc/self/status').read_text()\n"  # ru_maxrss starts at the parent's
+    "    print(status.partition('VmHWM:')[2].split()[0], flush=True)\n"
 )
 
 
