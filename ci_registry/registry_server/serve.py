@@ -1,6 +1,7 @@
 """The socket shell of the embedded registry: uvicorn around the pure handler, on loopback only."""
 
 import asyncio
+import contextlib
 import socket
 import struct
 import threading
@@ -114,8 +115,8 @@ class _Application:
             body.close()
         if response is None:
             return
-        if response.delay_s:
-            await asyncio.sleep(response.delay_s)
+        if response.delay_s and await _is_gone_within(response.delay_s, receive):
+            return
         if response.status:
             await self._send(response, send)
         if response.status == 0 or response.reset_after_bytes is not None:
@@ -166,6 +167,16 @@ class _Application:
             transport.abort()
         while (await receive())["type"] != "http.disconnect":
             pass
+
+
+async def _is_gone_within(delay_s: float, receive: _Receive) -> bool:
+    """Wait; whether the client went away meanwhile, and nobody waits for the answer any more."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(delay_s):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            return True
+    return False
 
 
 def _request(scope: _Scope, body: _BodyPipe) -> Request:
