@@ -198,6 +198,7 @@ class _End(threading.Thread):
             ToolError: there is none, which must never be taken for success.
         """
         self.signal_group(signal.SIGKILL)
+        self.join()  # or else it could find the exit code gone that is taken here
         self._process.wait()
         if self.lost:
             name = Path(str(self._process.args[0])).name  # type: ignore[index]  # argv is a tuple
@@ -216,6 +217,8 @@ class ProcessRunner:
 
     cancel: Cancel
     masker: Masker = field(default_factory=Masker)
+    groups: set[int] = field(default_factory=set, compare=False)
+    """The process groups that run at the moment, for whoever has to end them at once."""
 
     def __call__(
         self, command: Command, *, on_stderr_line: Callable[[str], None] | None = None
@@ -280,6 +283,7 @@ class ProcessRunner:
     def _wait(self, process: subprocess.Popen[bytes], timeout_s: float | None) -> bool:
         """Wait for the end; returns whether the time ran out."""
         end = _End(process)
+        self.groups.add(process.pid)
         remove = self.cancel.on_cancel(end.wake.set)
         timed_out = False
         try:
@@ -290,5 +294,6 @@ class ProcessRunner:
                 timed_out = False
             else:
                 end.stop()
+            self.groups.discard(process.pid)
             end.reap()
         return timed_out

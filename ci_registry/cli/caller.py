@@ -3,19 +3,17 @@
 import contextlib
 import os
 import secrets
-import signal
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from ci_registry.cancel import Cancel
 from ci_registry.cli.console import open_console
+from ci_registry.cli.interruption import cancelled_by_signals
 from ci_registry.cli.options import given_options, log_level
 from ci_registry.cli.workflow_commands import write_command
-from ci_registry.errors import ExitCode
 from ci_registry.secret import Masker
 from ci_registry.wiring.basis import Caller
 from ci_registry.wiring.known_secrets import known_secrets
@@ -35,15 +33,8 @@ def open_caller(values: Mapping[str, Any]) -> Iterator[Caller]:
         os.environ, masker, log_format=values.get("log_format", "text"), level=level
     )
 
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        if cancel.is_set:
-            os._exit(int(ExitCode.INTERRUPTED))
-        cancel.set(signal.Signals(number).name)
-
-    before = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
+    groups: set[int] = set()
+    with contextlib.closing(console), cancelled_by_signals(cancel, groups):
         yield Caller(
             env=dict(os.environ),
             options=given_options(values),
@@ -54,6 +45,7 @@ def open_caller(values: Mapping[str, Any]) -> Iterator[Caller]:
             now=utc_now,
             random=secrets.token_bytes,
             print_command=_print_command,
+            groups=groups,
         )
     finally:
         console.close()

@@ -5,7 +5,7 @@ this process beyond what it names.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -44,11 +44,13 @@ class Caller:
     now: Callable[[], datetime]
     random: Callable[[int], bytes]
     print_command: Callable[[str], None]
+    groups: set[int] = field(default_factory=set)
+    """The process groups of the programs that run at the moment."""
 
     @property
     def runner(self) -> ProcessRunner:
         """Runs programs for this caller."""
-        return ProcessRunner(cancel=self.cancel, masker=self.masker)
+        return ProcessRunner(cancel=self.cancel, masker=self.masker, groups=self.groups)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
