@@ -14,13 +14,20 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from ci_registry.advisories.trivy_db import (
+    TrivyAdvisory,
+    TrivyVulnerability,
+    write_trivy_db,
+)
+from ci_registry.findings import Severity
 from tests.support.advisories import record, write_osv_folder
 from tests.support.registry import RunningRegistry
+from tests.support.signing import PASSWORD, key_pair
 
 TIMEOUT_S = 60.0
 _TROUBLE = re.compile(r"(?:error: |ci-registry: |✗ \S+ \w+ [0-9.]+s: )(.*)")
@@ -234,6 +241,43 @@ def image_files(version: str = FIXED) -> dict[str, str]:
         "etc/os-release": OS_RELEASE,
         "var/lib/dpkg/status": DPKG_STATUS,
         f"{folder}/METADATA": metadata,
+    }
+
+
+def signing_environment() -> dict[str, str]:
+    """Return the variables that hold a private key and its password."""
+    pair = key_pair("ours")
+    return {
+        "COSIGN_PRIVATE_KEY": pair.private_pem.reveal(),
+        "COSIGN_PASSWORD": PASSWORD.reveal(),
+        "COSIGN_PUBLIC_KEY": pair.public_pem.decode(),
+    }
+
+
+def use_trivy(project: Project, script: str) -> dict[str, str]:
+    """Make `trivy` the scanner and a shell script its program; returns the environment for that.
+
+    The script has the file that the report must be written to in `$report`.
+    """
+    now = datetime.now(UTC)
+    write_trivy_db(
+        project.base / "trivy-db",
+        [TrivyAdvisory(bucket="debian 12", package="zlib", id="CVE-2026-1", fixed_version="9")],
+        [TrivyVulnerability(id="CVE-2026-1", title="invented", severity=Severity.LOW)],
+        updated_at=now,
+        next_update=now + timedelta(days=1),
+    )
+    program = project.base / "bin" / "trivy"
+    program.parent.mkdir()
+    program.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && { echo "Version: 0.76.0"; exit 0; }\n'
+        'while [ "$#" -gt 0 ]; do [ "$1" = --output ] && report=$2; shift; done\n' + script
+    )
+    program.chmod(0o755)
+    return {
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "CIREG_SCANNER": "trivy",
+        "CIREG_SCAN_DB": str(project.base / "trivy-db"),
     }
 
 
