@@ -11,11 +11,12 @@ from ci_registry.errors import IntegrityError
 from ci_registry.events import EventSink, Progress, ignore_events
 from ci_registry.findings import Inventory
 from ci_registry.inventory.layer import Layer, compression_of, read_layer
+from ci_registry.inventory.layer_store import LayerCache
 from ci_registry.inventory.layers import Found, ImageTree, files_of_interest, missing_content
 from ci_registry.inventory.limits import DEFAULT_LIMITS, Limits
 from ci_registry.inventory.packages import read_contents
 from ci_registry.inventory.select import Candidate, ReadBlob, select_images
-from ci_registry.inventory.verified import OpenBlob, verify_blob
+from ci_registry.inventory.verified import OnBytes, OpenBlob, verify_blob
 from ci_registry.oci.digest import Digest
 from ci_registry.oci.manifest import Descriptor, Index, Manifest
 from ci_registry.oci.platform import Platform
@@ -46,6 +47,7 @@ def inspect_image(
     image: str = "",
     workers: int = 2,
     limits: Limits = DEFAULT_LIMITS,
+    layer_cache: LayerCache | None = None,
 ) -> InspectedImage:
     """Verify everything behind `root` and read the packages of each platform.
 
@@ -60,6 +62,7 @@ def inspect_image(
         image: name of the image in events.
         workers: layers read at the same time; each is read once, however many platforms share it.
         limits: bounds of what is read.
+        layer_cache: layers that it knows are hashed, not inflated and read again.
 
     Raises:
         IntegrityError: something is not what it claims to be; names the layer and its digest.
@@ -67,7 +70,7 @@ def inspect_image(
     """
     selection = select_images(root, read, requested, limits)
     with _Pool(cancel, workers) as pool:
-        reader = _LayerReader(open_blob, limits, pool.cancel, on_event, image)
+        reader = _LayerReader(open_blob, limits, pool.cancel, on_event, image, layer_cache)
         tasks = [*reader.tasks(selection.images), *_other_tasks(selection.others, reader)]
         pool.run(tasks)
         layers = reader.layers
@@ -112,19 +115,21 @@ class _Pool:
 
 
 class _LayerReader:
-    def __init__(
+    def __init__(  # noqa: PLR0917 - one caller
         self,
         open_blob: OpenBlob,
         limits: Limits,
         cancel: Cancel,
         on_event: EventSink,
         image: str,
+        cache: LayerCache | None,
     ) -> None:
         self.open_blob = open_blob
         self.cancel = cancel
         self._limits = limits
         self._on_event = on_event
         self._image = image
+        self._cache = cache
         self.layers: dict[Digest, Layer] = {}
 
     def tasks(self, images: Iterable[Candidate]) -> Iterator[Callable[[], None]]:
@@ -152,7 +157,30 @@ class _LayerReader:
     def read(
         self, descriptor: Descriptor, what: str, extra_paths: frozenset[str] = frozenset()
     ) -> Layer:
-        """Read one layer, now."""
+        """Read one layer, now; of a known one only the bytes are compared with its digest."""
+        on_bytes = self._progress(descriptor)
+        known = None
+        if self._cache is not None:
+            known = self._cache.get(descriptor, extra_paths, self._limits)
+        if known is not None:
+            verify_blob(
+                descriptor, self.open_blob, cancel=self.cancel, what=what, on_bytes=on_bytes
+            )
+            return known
+        layer = read_layer(
+            descriptor,
+            self.open_blob,
+            what=what,
+            limits=self._limits,
+            cancel=self.cancel,
+            extra_paths=extra_paths,
+            on_bytes=on_bytes,
+        )
+        if self._cache is not None:
+            self._cache.put(descriptor, extra_paths, self._limits, layer)
+        return layer
+
+    def _progress(self, descriptor: Descriptor) -> OnBytes:
         last = 0
 
         def on_bytes(done: int) -> None:
@@ -169,15 +197,7 @@ class _LayerReader:
                     )
                 )
 
-        return read_layer(
-            descriptor,
-            self.open_blob,
-            what=what,
-            limits=self._limits,
-            cancel=self.cancel,
-            extra_paths=extra_paths,
-            on_bytes=on_bytes,
-        )
+        return on_bytes
 
 
 def _other_tasks(others: Iterable[Manifest], reader: _LayerReader) -> Iterator[Callable[[], None]]:

@@ -87,11 +87,18 @@ def opened(open_blob: OpenBlob, digest: Digest) -> "closing[Generator[bytes, Non
     return closing(pieces())
 
 
-def verify_blob(descriptor: Descriptor, open_blob: OpenBlob, *, cancel: Cancel, what: str) -> None:
+def verify_blob(
+    descriptor: Descriptor,
+    open_blob: OpenBlob,
+    *,
+    cancel: Cancel,
+    what: str,
+    on_bytes: OnBytes | None = None,
+) -> None:
     """Read a blob whose content does not matter to us and prove digest and size.
 
     Raises:
         IntegrityError: it is not what its descriptor says.
     """
     with opened(open_blob, descriptor.digest) as pieces:
-        VerifiedBlob(descriptor, pieces, cancel=cancel, what=what).drain()
+        VerifiedBlob(descriptor, pieces, cancel=cancel, what=what, on_bytes=on_bytes).drain()

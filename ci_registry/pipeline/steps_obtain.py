@@ -6,6 +6,7 @@ from ci_registry.builders.interface import BuildRequest, BuildSecret
 from ci_registry.config.model import ImageSettings
 from ci_registry.errors import IntegrityError, SetupError
 from ci_registry.inventory.inspect import InspectedImage, inspect_image
+from ci_registry.inventory.layer_store import StoredLayers
 from ci_registry.oci.digest import Digest
 from ci_registry.oci.manifest import MAX_MANIFEST_BYTES
 from ci_registry.oci.platform import Platform
@@ -136,11 +137,12 @@ def inspect(image: ImageRun, run: RunContext) -> Done:
     image.inspected = inspect_image(
         layout.root(),
         read=read,
-        open_blob=layout.open,
+        open_blob=layout.unverified,
         requested=requested,
         cancel=run.cancel,
         on_event=run.on_event,
         image=image.name,
+        layer_cache=StoredLayers(cache=run.cache),
     )
     remember_size(run.cache, image.name, _size_of(image.inspected))
     return Done(
