@@ -47,10 +47,6 @@ def open_caller(values: Mapping[str, Any]) -> Iterator[Caller]:
             print_command=_print_command,
             groups=groups,
         )
-    finally:
-        console.close()
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _print_command(line: str) -> None:
