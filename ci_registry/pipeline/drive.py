@@ -18,7 +18,7 @@ from ci_registry.pipeline.decide import decide_image
 from ci_registry.pipeline.gather import Sources, gather_image
 from ci_registry.pipeline.images import run_images
 from ci_registry.pipeline.plan import GatheredRun, ImagePlan
-from ci_registry.pipeline.report import Reporter
+from ci_registry.pipeline.report import Reporter, ReportsError
 from ci_registry.pipeline.state import ImageRun, RunContext
 from ci_registry.pipeline.steps import steps_of
 from ci_registry.results import ImageResult, RunResult, SettingValue, Verdict
@@ -112,10 +112,11 @@ def run_command(
     result = reporter.masked(_timed(result, time.monotonic() - started))
     try:
         return result, reporter.write(result)
-    except CiRegistryError as error:
-        say(f"the reports are not complete: {error.headline}")
+    except ReportsError as error:
+        for text in (f"the reports are not complete: {error.headline}", *error.hint.splitlines()):
+            say(text)
         code = worst_exit_code((result.exit_code, error.exit_code))
-        return _with_exit_code(result, code, error.headline), ()
+        return _with_exit_code(result, code, error.headline), error.written
 
 
 def _run(work: Work, opened: Opened, base: RunResult) -> RunResult:

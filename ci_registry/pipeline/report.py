@@ -1,12 +1,14 @@
 """Writes the reports of a run: in every outcome, also after a crash."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+import functools
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ci_registry.config.model import ReportFormat
-from ci_registry.errors import CiRegistryError, StorageError
+from ci_registry.errors import CiRegistryError, ExitCode, worst_exit_code
 from ci_registry.files import storage_error, write_atomic
 from ci_registry.reports.github import annotations, outputs, render_output_file
 from ci_registry.reports.gitlab import render_container_scanning, render_dotenv
@@ -22,6 +24,18 @@ SUMMARY = "summary.md"
 CONTAINER_SCANNING = "gl-container-scanning-report.json"
 DOTENV = "image.env"
 TRACEBACK = "traceback.txt"
+
+
+class ReportsError(CiRegistryError):
+    """Reports are missing or not complete; carries the worst exit code of the reasons."""
+
+    def __init__(
+        self, message: str, *, hint: str, exit_code: ExitCode, written: tuple[Path, ...]
+    ) -> None:
+        """As the parent; `written` are the files that could be written."""
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
+        self.written = written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,48 +59,76 @@ class Reporter:
             result: without secrets, see `masked`.
 
         Raises:
-            StorageError: a file can't be written; the others were tried all the same.
+            ReportsError: something can't be written; everything else was written all the same.
         """
-        files = self._files(result)
-        written, failures = [], []
-        for name, text in files.items():
+        written: list[Path] = []
+        failures: list[Exception] = []
+
+        def attempt(action: Callable[[], object]) -> None:
             try:
-                write_atomic(self.folder / name, text, sync=False)
-                written.append(self.folder / name)
-            except StorageError as error:
+                action()
+            except Exception as error:  # noqa: BLE001 - one report must not cost the others; raised below
                 failures.append(error)
-        try:
-            self._tell_github(result, {path.name: str(path) for path in written})
-        except StorageError as error:
-            failures.append(error)
+
+        def put(name: str, render: Callable[[], str]) -> None:
+            write_atomic(self.folder / name, render(), sync=False)
+            written.append(self.folder / name)
+
+        for name, render in self._renderers(result).items():
+            attempt(functools.partial(put, name, render))
+        for tell in self._github(result, written):
+            attempt(tell)
         if failures:
-            raise failures[0]
+            raise self._failure(failures, tuple(written))
         return tuple(written)
+
+    def _failure(self, failures: list[Exception], written: tuple[Path, ...]) -> "ReportsError":
+        known = [error for error in failures if isinstance(error, CiRegistryError)]
+        bugs = [error for error in failures if error not in known]
+        if bugs:
+            text = "".join(traceback.format_exception(bugs[0]))
+            where = self.save_traceback(text)
+            message = f"bug in a report: {type(bugs[0]).__name__}: {bugs[0]}"
+            hint = f"please report it with {where}" if where else ""
+            return ReportsError(message, hint=hint, exit_code=ExitCode.BUG, written=written)
+        code = worst_exit_code(tuple(error.exit_code for error in known))
+        return ReportsError(known[0].headline, hint=known[0].hint, exit_code=code, written=written)
 
     def masked(self, result: RunResult) -> RunResult:
         """Return the result without any secret; texts made from it need no masking, which could break them."""
         return self.masker.mask_value(result)
 
-    def _files(self, result: RunResult) -> dict[str, str]:
-        files = {RESULT: render_result(result), SUMMARY: render_summary(result)}
+    def _renderers(self, result: RunResult) -> dict[str, Callable[[], str]]:
+        """Return what makes the text of each file, most important first."""
+        files: dict[str, Callable[[], str]] = {
+            RESULT: lambda: render_result(result),
+            SUMMARY: lambda: render_summary(result),
+        }
         if ReportFormat.JUNIT in self.formats:
-            files[JUNIT] = render_junit(result)
+            files[JUNIT] = lambda: render_junit(result)
         if ReportFormat.GITLAB in self.formats:
-            files[CONTAINER_SCANNING] = render_container_scanning(result)
-            files[DOTENV] = render_dotenv(result, prefix=self.dotenv_prefix)
+            files[CONTAINER_SCANNING] = lambda: render_container_scanning(result)
+            files[DOTENV] = lambda: render_dotenv(result, prefix=self.dotenv_prefix)
         return files
 
-    def _tell_github(self, result: RunResult, files: Mapping[str, str]) -> None:
+    def _github(self, result: RunResult, written: list[Path]) -> Iterator[Callable[[], None]]:
+        """Yield what tells GitHub; nothing when its variables are not there."""
         if summary := self.env.get("GITHUB_STEP_SUMMARY"):
-            _append(Path(summary), render_summary(result) + "\n")
+            yield lambda: _append(Path(summary), render_summary(result) + "\n")
         if output := self.env.get("GITHUB_OUTPUT"):
-            named = {"result": files.get(RESULT, ""), "junit": files.get(JUNIT, "")}
-            named["report-dir"] = str(self.folder)
-            text = render_output_file(outputs(result, named), self.delimiter)
-            _append(Path(output), text)
+            yield lambda: _append(Path(output), self._outputs(result, written))
         if self.env.get("GITHUB_ACTIONS") == "true":
-            for line in annotations(result):
-                self.print_command(line)
+            yield lambda: self._annotate(result)
+
+    def _annotate(self, result: RunResult) -> None:
+        for line in annotations(result):
+            self.print_command(line)
+
+    def _outputs(self, result: RunResult, written: list[Path]) -> str:
+        files = {path.name: str(path) for path in written}
+        named = {"result": files.get(RESULT, ""), "junit": files.get(JUNIT, "")}
+        named["report-dir"] = str(self.folder)
+        return render_output_file(outputs(result, named), self.delimiter)
 
     def save_traceback(self, text: str) -> Path | None:
         """Store the traceback of a bug, secrets masked; None when even that fails."""
@@ -99,7 +141,7 @@ class Reporter:
 
 def _append(path: Path, text: str) -> None:
     try:
-        with path.open("a", encoding="utf-8") as file:
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError as error:
         raise storage_error(error, path, "append to") from error
