@@ -18,14 +18,13 @@ from ci_registry.pipeline.decide import decide_image
 from ci_registry.pipeline.gather import Sources, gather_image
 from ci_registry.pipeline.images import run_images
 from ci_registry.pipeline.plan import GatheredRun, ImagePlan
+from ci_registry.pipeline.preflight import MAX_SECRET_BYTES
 from ci_registry.pipeline.report import Reporter, ReportsError
 from ci_registry.pipeline.state import ImageRun, RunContext
 from ci_registry.pipeline.steps import steps_of
 from ci_registry.results import ImageResult, RunResult, SettingValue, Verdict
 from ci_registry.secret import Secret
 
-_MAX_SECRET_BYTES = 512 * 1024
-"""BuildKit takes no larger secrets."""
 _SHORTEST_SECRET_LINE = 8
 
 
@@ -164,7 +163,7 @@ def _lines_of_secret_files(settings: ImageSettings, project: Path) -> Iterator[S
     """Return what must not be shown of the build secrets in files; what can't be read fails later."""
     for path in settings.secret_files.values():
         with contextlib.suppress(StorageError):
-            data = read_file(project / path, max_bytes=_MAX_SECRET_BYTES)
+            data = read_file(project / path, max_bytes=MAX_SECRET_BYTES)
             for line in data.decode(errors="ignore").splitlines():
                 if len(line.strip()) >= _SHORTEST_SECRET_LINE:
                     yield Secret(line.strip())

@@ -9,13 +9,16 @@ from ci_registry.errors import (
     StorageError,
     worst_exit_code,
 )
-from ci_registry.files import free_bytes, storage_error
+from ci_registry.files import free_bytes, read_file, storage_error
+from ci_registry.oci.reference import Reference
 from ci_registry.pipeline.sizes import last_size
 from ci_registry.pipeline.state import Done, ImageRun, RunContext
 from ci_registry.results import Case, CaseStatus, StepStatus
 
 _MINIMUM_FREE_BYTES = 64 * 1024 * 1024
 _FREE_FACTOR = 2.5
+MAX_SECRET_BYTES = 512 * 1024
+"""BuildKit takes no larger secrets."""
 _NEVER_FOR_BUILDS = (
     "CIREG_",
     "COSIGN_",
@@ -115,27 +118,35 @@ def _secrets(image: ImageRun, run: RunContext) -> str:
     _refuse_secrets(image, run, names)
     missing = [name for name in names if name not in image.secrets]
     if missing:
+        what = "build secret" if len(missing) == 1 else "build secrets"
         raise SetupError(
-            f"build secret {missing[0]} is not set in the environment",
+            f"{what} {', '.join(missing)}: not set in the environment",
             hint="secret_envs holds names of variables; set them in the CI's secret settings",
         )
+    for name, path in image.settings.secret_files.items():
+        try:
+            read_file(run.project / path, max_bytes=MAX_SECRET_BYTES)
+        except StorageError as error:
+            raise SetupError(f"build secret {name}: {error.message}") from error
     count = len(wanted) + len(image.settings.secret_files)
     return f"{count} build secrets" if count else "skipped: this image has no build secrets"
 
 
 def _refuse_secrets(image: ImageRun, run: RunContext, names: list[str]) -> None:
-    signing = {run.settings.sign.key.removeprefix("env://")}
-    for name in names:
+    key = run.settings.sign.key
+    signing = {key.removeprefix("env://")}
+    files = {path: (run.project / path).resolve() for path in image.settings.secret_files.values()}
+    if not key.startswith("env://"):
+        key_file = (run.project / key).resolve()
+        signing |= {path for path, file in files.items() if file == key_file}
+    for name in (*names, *files):
         if name in signing or name.startswith(_NEVER_FOR_BUILDS):
             raise SetupError(
                 f"{name} is never given to a build: it is for signing and publishing",
-                hint="take it out of secret_envs",
+                hint="take it out of secret_envs or secret_files",
             )
-    outside = [
-        path
-        for path in image.settings.secret_files.values()
-        if not (run.project / path).resolve().is_relative_to(run.project.resolve())
-    ]
+    inside = run.project.resolve()
+    outside = [path for path, file in files.items() if not file.is_relative_to(inside)]
     if run.ci.is_fork and (names or outside):
         raise SetupError(
             f"build secret {(*names, *outside)[0]} is not given to a change from a fork",
@@ -164,9 +175,27 @@ def _scanner(run: RunContext) -> str:
 def _push_right(image: ImageRun, run: RunContext) -> str:
     if not image.plan.push:
         return f"skipped: {image.plan.push_reason}"
-    for place in image.plan.destinations:
-        run.parts.check_push(place)
+    refusals = [refusal for place in image.plan.destinations if (refusal := _refusal(run, place))]
+    if refusals:
+        worst = worst_exit_code(tuple(refusal.exit_code for refusal in refusals))
+        error = CiRegistryError(
+            "; ".join(refusal.headline for refusal in refusals),
+            hint=next(refusal.hint for refusal in refusals if refusal.exit_code is worst),
+        )
+        error.exit_code = worst
+        raise error
     return ", ".join(place.name for place in image.plan.destinations)
+
+
+def _refusal(run: RunContext, place: Reference) -> CiRegistryError | None:
+    """Return why this destination can't be pushed to, None when it can."""
+    try:
+        run.parts.check_push(place)
+    except CancelledError:
+        raise
+    except CiRegistryError as error:
+        return error
+    return None
 
 
 def _key(image: ImageRun, run: RunContext) -> str:
