@@ -221,8 +221,10 @@ class Buildx:
             )
 
     def _to_layout(self, build: _Build) -> BuildOutcome:
-        remove_tree(build.request.layout) if build.request.layout.exists() else None
-        return self._solve(build, output=oci_output(build.request.layout), cache=True)
+        layout, known = build.request.layout, build.request.known_blobs
+        remove_tree(layout) if layout.exists() else None
+        with known.offered_to(layout) if known is not None else contextlib.nullcontext():
+            return self._solve(build, output=oci_output(layout), cache=True)
 
     def _with_private_builder(self, build: _Build) -> BuildOutcome:
         """Run a BuildKit container of our own for this one build."""

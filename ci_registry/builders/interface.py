@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ci_registry.errors import ExitCode
 from ci_registry.oci.platform import Platform
+from ci_registry.registry.known_blobs import KnownBlobs
 from ci_registry.results import BuildOutcome
 from ci_registry.secret import Secret
 
@@ -65,6 +66,8 @@ class BuildRequest:
     plain_http: tuple[str, ...] = ()
     """Registry hosts without TLS, beside loopback."""
     timeout: timedelta = timedelta(hours=2)
+    known_blobs: KnownBlobs | None = None
+    """Blobs of the last build, for builders that can skip those that are in the layout already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

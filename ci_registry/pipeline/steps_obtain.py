@@ -12,6 +12,7 @@ from ci_registry.oci.manifest import MAX_MANIFEST_BYTES
 from ci_registry.oci.platform import Platform
 from ci_registry.pipeline.sizes import remember_size
 from ci_registry.pipeline.state import Done, ImageRun, RunContext
+from ci_registry.registry.known_blobs import blobs_of_last_build, remember_blobs
 from ci_registry.registry.layout import Layout
 from ci_registry.registry.transfer import copy_image
 from ci_registry.results import BuildOutcome, Case
@@ -76,6 +77,7 @@ def _request(image: ImageRun, run: RunContext, folder: Path) -> BuildRequest:
         docker_config=run.parts.docker_config(hosts, image.work / "docker-config"),
         plain_http=run.settings.network.plain_http,
         timeout=run.settings.build.timeout,
+        known_blobs=blobs_of_last_build(run.cache, image.name),
     )
 
 
@@ -145,6 +147,8 @@ def inspect(image: ImageRun, run: RunContext) -> Done:
         layer_cache=StoredLayers(cache=run.cache),
     )
     remember_size(run.cache, image.name, _size_of(image.inspected))
+    layers = (layer for platform in image.inspected.platforms for layer in platform.layers)
+    remember_blobs(run.cache, image.name, layout, layers)
     return Done(
         cases=tuple(
             _inspect_case(image.inspected, index) for index in range(len(image.inspected.platforms))

@@ -10,6 +10,8 @@ from ci_registry.builders.buildx_shortcuts import Shortcuts
 from ci_registry.builders.interface import Probe
 from ci_registry.cache import DiskCache
 from ci_registry.network.local_socket import get_over_socket
+from ci_registry.oci.manifest import Manifest
+from ci_registry.registry.known_blobs import blobs_of_last_build, remember_blobs
 from ci_registry.registry.layout import Layout
 from tests.support.building import Bench, hash_tree, request_for
 from tests.support.docker import SHELL, Dockerd, write_context
@@ -66,3 +68,30 @@ def test_no_engine_gives_the_same_words_either_way(dockerd: Dockerd, tmp_path: P
     ]
     assert comparable(answers[0]) == comparable(answers[1])
     assert not answers[0].usable
+
+
+def test_buildkit_skips_a_blob_that_is_known_and_the_image_stays_the_same(
+    dockerd: Dockerd, tmp_path: Path
+) -> None:
+    cache = DiskCache(folder=tmp_path / "cache", max_bytes=1 << 30)
+    dockerfile = "FROM scratch\nCOPY busybox /bin/busybox\nCOPY a.txt /a.txt\n"
+    digests = []
+    for text in ("one", "two"):
+        context = write_context(tmp_path / "context", dockerfile, **{"a.txt": text})
+        plain = request_for(tmp_path / f"plain-{text}", context)
+        buildx(dockerd, None).build(plain)
+        known = blobs_of_last_build(cache, "api")
+        request = request_for(tmp_path / text, context, known_blobs=known)
+        buildx(dockerd, None).build(request)
+        layout = Layout(request.layout)
+        assert layout.root().digest == Layout(plain.layout).root().digest
+        manifest = layout.fetch(layout.root().digest)
+        assert isinstance(manifest, Manifest)
+        files = {path.name for path in (layout.path / "blobs" / "sha256").iterdir()}
+        named = (manifest.digest, manifest.config.digest, *(b.digest for b in manifest.layers))
+        assert files == {digest.hex for digest in named}
+        remember_blobs(cache, "api", layout, manifest.layers)
+        digests.append(manifest.layers[0].digest)
+    assert digests[0] == digests[1]
+    kept = cache.path("blobs", digests[0])
+    assert Layout(tmp_path / "two" / "layout").blob_path(digests[0]).samefile(kept)
