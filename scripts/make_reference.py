@@ -90,6 +90,10 @@ spec:
     report_dir:
       default: ci-registry-report
       description: Folder for the reports.
+    dotenv_prefix:
+      default: IMAGE_
+      regex: ^[A-Z][A-Z0-9_]{0,40}$
+      description: Start of the names of the variables for later jobs; each include of a pipeline needs its own.
 """
 
 TEMPLATE_BODY = """\
@@ -101,6 +105,7 @@ TEMPLATE_BODY = """\
     entrypoint: [""]
   variables:
     CIREG_REPORT_DIR: $[[ inputs.report_dir ]]
+    CIREG_DOTENV_PREFIX: $[[ inputs.dotenv_prefix ]]
 {variables}
   script:
     - ci-registry run

@@ -24,7 +24,13 @@ from ci_registry.results import SettingValue
 from ci_registry.secret import MASK
 
 _PREFIX = "CIREG_"
-_NO_SETTINGS = ("CIREG_DISABLED", "CIREG_WORK_DIR", "CIREG_CACHE_DIR", "CIREG_PEERS_DIR")
+_NO_SETTINGS = (
+    "CIREG_DISABLED",
+    "CIREG_DOTENV_PREFIX",
+    "CIREG_WORK_DIR",
+    "CIREG_CACHE_DIR",
+    "CIREG_PEERS_DIR",
+)
 _NO_SETTING_PREFIXES = ("CIREG_SECRET_", "CIREG_TEST_")
 
 

@@ -71,6 +71,7 @@ def test_outputs_come_from_the_step_of_the_same_name() -> None:
 
 def test_template_has_the_same_settings_with_underscores() -> None:
     own = {"job_name", "stage", "runner_image", "rules", "allow_failure", "report_dir"}
+    own |= {"dotenv_prefix"}
     expected = {name.replace("-", "_") for name in INPUTS} - {
         "registry_username",
         "registry_password",

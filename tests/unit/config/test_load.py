@@ -137,6 +137,7 @@ def test_unknown_variables_are_refused_but_not_those_of_other_parts() -> None:
         "CIREG_SECRET_X": "1",
         "CIREG_TEST_Y": "1",
         "CIREG_DISABLED": "1",
+        "CIREG_DOTENV_PREFIX": "API_",
         "CIREG_PEERS_DIR": "x",
     }
 
