@@ -103,6 +103,10 @@ class StepResult:
     """Why it was skipped, failed or could not decide: one line."""
     hint: str = ""
     """What to do next."""
+    detail: str = ""
+    """What else is known of a failure: the last lines of a program or build; several lines."""
+    line: int = 0
+    """Line of the Dockerfile that the reason is about; 0 = none."""
     exit_code: ExitCode = ExitCode.OK
     started_at: datetime | None = None
     duration_s: float = 0.0

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from ci_registry.errors import CiRegistryError, ExitCode, StorageError, worst_exit_code
+from ci_registry.errors import BuildError, CiRegistryError, ExitCode, StorageError, worst_exit_code
 from ci_registry.events import StepEnded, StepStarted
 from ci_registry.files import storage_error
 from ci_registry.pipeline.engine import Task, run_graph
@@ -92,6 +92,8 @@ def _run_step(
         status=done.status,
         reason=done.reason,
         hint=done.hint,
+        detail=done.detail,
+        line=done.line,
         exit_code=done.exit_code,
         started_at=started_at,
         duration_s=duration_s,
@@ -105,7 +107,16 @@ def _os_error(error: OSError) -> StorageError:
 
 def _stopped(error: CiRegistryError) -> Done:
     status = StepStatus.FAILED if error.exit_code is ExitCode.SIGNATURE else StepStatus.ERROR
-    return Done(status=status, reason=error.headline, hint=error.hint, exit_code=error.exit_code)
+    rest = error.message.partition("\n")[2]
+    log = error.log if isinstance(error, BuildError) else ""
+    return Done(
+        status=status,
+        reason=error.headline,
+        hint=error.hint,
+        detail="\n".join(text for text in (rest, log) if text),
+        line=error.line,
+        exit_code=error.exit_code,
+    )
 
 
 def _verdict(image: ImageRun, exit_code: ExitCode) -> Verdict:

@@ -134,6 +134,8 @@ class Done:
     status: StepStatus = StepStatus.PASSED
     reason: str = ""
     hint: str = ""
+    detail: str = ""
+    line: int = 0
     exit_code: ExitCode = ExitCode.OK
     cases: tuple[Case, ...] = ()
 

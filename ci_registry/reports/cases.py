@@ -195,7 +195,11 @@ def _step_cases(step: StepResult, name: str, extra: tuple[Case, ...] = ()) -> tu
         return cases
     status = CaseStatus.FAILURE if step.status is StepStatus.FAILED else CaseStatus.ERROR
     bad = _bad_case(name, step.exit_code, step.reason or f"{step.step} failed", step.hint)
-    return (*cases, replace(bad, status=status, duration_s=step.duration_s))
+    body = f"{bad.body}\n{step.detail}".rstrip()
+    return (
+        *cases,
+        replace(bad, status=status, duration_s=step.duration_s, body=body, line=step.line),
+    )
 
 
 def _bad_case(name: str, code: ExitCode, message: str, hint: str) -> Case:

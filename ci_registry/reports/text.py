@@ -29,7 +29,7 @@ def render_text(result: RunResult) -> str:
     """Return the summary: verdict and reasons per image, what blocks, the gaps, what was written."""
     lines: list[str] = []
     if result.error:
-        lines += [f"ERROR  {one_line(result.error)}"]
+        lines += [f"ERROR  {one_line(line)}" for line in result.error.splitlines()]
         lines += [f"  hint: {one_line(result.error_hint)}"] if result.error_hint else []
     for image in result.images:
         lines += [*([""] if lines else []), *_image_lines(image, dry_run=result.dry_run)]
@@ -51,11 +51,11 @@ def _image_lines(image: ImageResult, *, dry_run: bool) -> Iterator[str]:
         yield f"  {one_line(image.action)}: {one_line(image.action_reason)}"
     if image.error:
         yield f"  stopped in {image.failed_step or 'preflight'}{unsaid_error(image)}"
-        yield from (
-            f"  hint: {one_line(step.hint)}"
-            for step in image.steps
-            if step.hint and step.status in (StepStatus.FAILED, StepStatus.ERROR)
-        )
+        for step in image.steps:
+            if step.status in (StepStatus.FAILED, StepStatus.ERROR):
+                lines = step.detail.splitlines()[-_SHOWN:]
+                yield from (f"    {one_line(line, 200)}" for line in lines)
+                yield from [f"  hint: {one_line(step.hint)}"] if step.hint else []
     if image.decision is not None:
         yield from _decision_lines(image, image.decision)
     yield from _written(image, dry_run=dry_run)
