@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import ci_registry
 from ci_registry.advisories.trivy_db import (
     TrivyAdvisory,
     TrivyVulnerability,
@@ -145,6 +146,7 @@ class Project:
             "PATH": os.environ["PATH"],
             "HOME": str(self.base / "home"),
             "LANG": "C.UTF-8",
+            "PYTHONPATH": str(Path(ci_registry.__file__).parents[1]),
             "CIREG_WORK_DIR": str(self.work),
             "CIREG_CACHE_DIR": str(self.base / "cache"),
             "TMPDIR": str(self.base / "tmp"),
@@ -242,6 +244,24 @@ def image_files(version: str = FIXED) -> dict[str, str]:
         "var/lib/dpkg/status": DPKG_STATUS,
         f"{folder}/METADATA": metadata,
     }
+
+
+def git(project: Project, *arguments: str) -> str:
+    """Run git in the project, with an identity."""
+    identity = ("-c", "user.name=Demo", "-c", "user.email=demo@example.com")
+    done = subprocess.run(
+        ("git", *identity, *arguments), cwd=project.folder, check=True, capture_output=True
+    )
+    return done.stdout.decode().strip()
+
+
+def commit_all(project: Project, message: str = "one") -> str:
+    """Commit the whole project on `main`, making a repository of it when it is none; returns the commit."""
+    if not (project.folder / ".git").exists():
+        git(project, "init", "--quiet", "--initial-branch=main")
+    git(project, "add", "--all")
+    git(project, "commit", "--quiet", "--message", message)
+    return git(project, "rev-parse", "HEAD")
 
 
 def signing_environment() -> dict[str, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli import Project, make_project
+from tests.support.cli import VULNERABLE, Project, make_project
 from tests.support.registry import RunningRegistry, running_registry
 
 
@@ -20,3 +20,9 @@ def registry() -> Iterator[RunningRegistry]:
 def project(tmp_path: Path, registry: RunningRegistry) -> Project:
     """A project whose image passes and goes to `registry`."""
     return make_project(tmp_path, registry)
+
+
+@pytest.fixture
+def vulnerable(tmp_path: Path, registry: RunningRegistry) -> Project:
+    """A project whose image the built-in policy blocks."""
+    return make_project(tmp_path, registry, version=VULNERABLE)
