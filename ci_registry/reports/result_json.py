@@ -54,6 +54,18 @@ class SavedImage:
     decided_at: str = ""
     """RFC 3339, UTC; empty when there was no decision."""
     destinations: tuple[str, ...] = ()
+    policy_source: str = ""
+    """Empty when there was no decision."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it was judged, by a policy that a change can't have written, and enforce lets it through."""
+        return (
+            bool(self.policy_digest)
+            and not self.policy_source.startswith("untrusted")
+            and self.verdict.lets_through
+            and self.enforced_verdict.lets_through
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +202,8 @@ def _read_image(value: object, what: str) -> SavedImage:
     decision: dict[str, object] = {}
     if data.get("decision") is not None:
         decision = as_object(data["decision"], what=f"{what}.decision")
+    if decision and _verdict(decision.get("verdict"), f"{what}.decision.verdict") is not verdict:
+        raise IntegrityError(f"{what}: the verdict is not that of the decision")
     destinations = as_list(data.get("destinations"), what=f"{what}.destinations")
     return SavedImage(
         name=as_text(data.get("name"), what=f"{what}.name"),
@@ -200,6 +214,9 @@ def _read_image(value: object, what: str) -> SavedImage:
         ),
         policy_digest=as_text(
             decision.get("policy_digest", ""), what=f"{what}.decision.policy_digest"
+        ),
+        policy_source=as_text(
+            decision.get("policy_source", ""), what=f"{what}.decision.policy_source"
         ),
         decided_at=as_text(decision.get("decided_at", ""), what=f"{what}.decision.decided_at"),
         destinations=tuple(as_text(d, what=f"{what}.destinations") for d in destinations),

@@ -9,7 +9,6 @@ from ci_registry.oci.manifest import Descriptor, Index
 from ci_registry.oci.reference import Reference, parse_reference
 from ci_registry.registry.interface import Repository
 from ci_registry.reports.result_json import read_result
-from ci_registry.results import Verdict
 from ci_registry.signers.interface import Signer
 from ci_registry.wiring.basis import Basis, Caller, read_basis
 from ci_registry.wiring.parts import load_signer
@@ -83,14 +82,13 @@ def sign_reference(caller: Caller, text: str, result_file: Path) -> tuple[str, .
         repository = registries.open(reference)
         subject = _resolve(repository, reference)
         passed = not saved.dry_run and any(
-            image.digest == subject.digest and Verdict(image.enforced_verdict).lets_through
-            for image in saved.images
+            image.digest == subject.digest and image.passed for image in saved.images
         )
         if not passed:
             raise UsageError(
                 f"{result_file} does not say that {subject.digest} passed, so it is not signed",
                 hint="only digests that `ci-registry run` or `scan` let through are signed;"
-                " a dry run or audit mode does not count",
+                " a dry run, audit mode or a policy that is not trusted do not count",
             )
         signer = _required_signer(caller, basis)
         names = (reference,) if reference.tag else ()
