@@ -31,6 +31,13 @@ from ci_registry.registry.content import (
     verified_manifest,
 )
 from ci_registry.registry.interface import BlobOutcome, BlobSource, PushedBlob, PushedManifest
+from ci_registry.registry.layout_entries import (
+    entry_of,
+    raw_tag,
+    tag_of,
+    with_entry,
+    without_tag,
+)
 from ci_registry.registry.referrers import (
     check_subject,
     fallback_tag,
@@ -40,7 +47,6 @@ from ci_registry.registry.referrers import (
 )
 from ci_registry.strict import MAX_JSON_BYTES, as_list, as_object, as_text, parse_json
 
-TAG_ANNOTATION = "org.opencontainers.image.ref.name"
 MAX_INDEX_BYTES = 16 * 1024 * 1024
 _LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
 
@@ -142,7 +148,7 @@ class Layout:
         dependents: set[Digest] = set()
         for entry in images.values():
             manifest = self.fetch(entry.digest)
-            if manifest.subject is not None or is_fallback_tag(_tag_of(entry)):
+            if manifest.subject is not None or is_fallback_tag(tag_of(entry)):
                 dependents.add(entry.digest)
             elif isinstance(manifest, Index):
                 dependents |= {child.digest for child in manifest.manifests}
@@ -151,7 +157,7 @@ class Layout:
     def set_root(self, descriptor: Descriptor, *, tag: str = "") -> None:
         """Make `descriptor` the only entry of `index.json`, under `tag` when given."""
         with self._locked():
-            self._write_index([_entry(descriptor, tag)])
+            self._write_index([entry_of(descriptor, tag)])
 
     # --- blobs
 
@@ -229,7 +235,7 @@ class Layout:
         """Return the entry with this tag or digest; a tag on several images is ambiguous."""
         if is_digest(reference):
             return next((e for e in self.entries() if e.digest == reference), None)
-        found = {e.digest: e for e in self.entries() if _tag_of(e) == reference}
+        found = {e.digest: e for e in self.entries() if tag_of(e) == reference}
         if len(found) > 1:
             raise IntegrityError(f"{self.path}: tag {reference!r} is on {len(found)} images")
         return next(iter(found.values()), None)
@@ -278,7 +284,7 @@ class Layout:
         self.push_blob(descriptor, lambda: iter((body,)))
         tag = "" if is_digest(reference) else reference
         with self._locked():
-            self._write_index(_with_entry(self._read_index(), manifest, descriptor, tag))
+            self._write_index(with_entry(self._read_index(), manifest, descriptor, tag))
         subject = manifest.subject.digest if manifest.subject is not None else None
         return PushedManifest(digest=digest, subject=subject)
 
@@ -292,6 +298,19 @@ class Layout:
             self._write_index(after)
             self.blob_path(digest).unlink(missing_ok=True)
 
+    def untag(self, tag: str) -> bool:
+        """Remove a tag and keep its manifest; False when it was not there."""
+        with self._locked():
+            before = self._read_index()
+            tagged = [entry for entry in before if raw_tag(entry) == tag]
+            after = [entry for entry in before if raw_tag(entry) != tag]
+            for entry in tagged:
+                if all(other.get("digest") != entry.get("digest") for other in after):
+                    after.append(without_tag(entry))
+            if tagged:
+                self._write_index(after)
+        return bool(tagged)
+
     # --- referrers and tags
 
     def referrers(self, subject: Digest) -> tuple[Descriptor, ...]:
@@ -302,7 +321,7 @@ class Layout:
             manifest = self.fetch(entry.digest)
             if manifest.subject is not None and manifest.subject.digest == subject:
                 found.append(referrer_descriptor(manifest))
-            if _tag_of(entry) == fallback_tag(subject) and isinstance(manifest, Index):
+            if tag_of(entry) == fallback_tag(subject) and isinstance(manifest, Index):
                 listed = manifest.manifests
         return merged(tuple(found), listed)
 
@@ -313,7 +332,7 @@ class Layout:
 
     def tags(self) -> tuple[str, ...]:
         """Return all tags, sorted."""
-        return tuple(sorted({_tag_of(entry) for entry in self.entries()} - {""}))
+        return tuple(sorted({tag_of(entry) for entry in self.entries()} - {""}))
 
 
 def one_image_view(layout: Layout, manifest: Descriptor, destination: Path) -> Layout:
@@ -348,37 +367,3 @@ def _platform_of(layout: Layout, image: Manifest) -> Platform:
         for key in ("os", "architecture", "variant")
     )
     return normalise_platform(os_name, architecture, variant)
-
-
-def _tag_of(entry: Descriptor) -> str:
-    return entry.annotations.get(TAG_ANNOTATION, "")
-
-
-def _entry(descriptor: Descriptor, tag: str) -> dict[str, object]:
-    annotations = {k: v for k, v in descriptor.annotations.items() if k != TAG_ANNOTATION}
-    if tag:
-        annotations[TAG_ANNOTATION] = tag
-    return dataclasses.replace(descriptor, annotations=annotations).to_json()
-
-
-def _raw_tag(entry: dict[str, object]) -> str:
-    annotations = entry.get("annotations")
-    tag = annotations.get(TAG_ANNOTATION) if isinstance(annotations, dict) else None
-    return tag if isinstance(tag, str) else ""
-
-
-def _with_entry(
-    entries: list[dict[str, object]], manifest: Manifest | Index, descriptor: Descriptor, tag: str
-) -> list[dict[str, object]]:
-    """Return the entries after a push: a tag moves, a tagged or contained manifest needs no bare entry."""
-    covered = {str(descriptor.digest)} if tag else set()
-    if isinstance(manifest, Index):
-        covered |= {str(child.digest) for child in manifest.manifests}
-    kept = [
-        entry
-        for entry in entries
-        if (_raw_tag(entry) != tag if _raw_tag(entry) else entry.get("digest") not in covered)
-    ]
-    if tag or all(entry.get("digest") != descriptor.digest for entry in kept):
-        kept.append(_entry(descriptor, tag))
-    return kept

@@ -229,6 +229,27 @@ class RemoteRepository:
         if not response.ok and response.status not in (404, 410):
             raise self._failure(response, f"delete {self._shown(digest)}", writing=True)
 
+    def untag(self, tag: str) -> bool:
+        """Delete a tag and nothing else; False when it was not there.
+
+        Raises:
+            RegistryError: with code `UNSUPPORTED` when this registry can't do that (400, 405, 501).
+            AccessError: no right to delete, or the tag is immutable.
+        """
+        if not is_tag(tag):
+            raise IntegrityError(f"not a tag: {tag[:140]!r}")
+        access = access_to(self._repository, "pull", "delete")
+        response = self._session.send("DELETE", self._manifest_url(tag), access)
+        if response.ok or response.status in (404, 410):
+            return response.ok
+        doing = f"delete tag {tag} of {self.name}"
+        if refusal := tag_refusal(response, tag=tag, name=self.name):
+            raise refusal
+        error = self._failure(response, doing, writing=True)
+        if response.status in (400, 405, 501):
+            raise RegistryError(error.message, status=response.status, code="UNSUPPORTED")
+        raise error
+
     # --- blobs
 
     def size_of(self, digest: Digest) -> int | None:
@@ -272,24 +293,29 @@ class RemoteRepository:
 
     def tags(self) -> tuple[str, ...]:
         """Return all tags, sorted; empty when the repository does not exist."""
+        return tuple(sorted(tag for page in self.tag_pages() for tag in page))
+
+    def tag_pages(self) -> Iterator[tuple[str, ...]]:
+        """Yield the tags page by page as the registry lists them, each tag once."""
         first = self._session.url(f"{self._repository}/tags/list?n={TAGS_PER_PAGE}")
         url, linked = first, False
         tags: set[str] = set()
         for _ in range(MAX_PAGES):
             response = self._session.send("GET", url, self._read)
             if response.status == 404:
-                return tuple(sorted(tags))
+                return
             if not response.ok:
                 raise self._failure(response, f"list the tags of {self.name}")
             page = self._parsed_tags(response)
-            new = [tag for tag in page if tag not in tags]
-            tags.update(page)
+            new = tuple(tag for tag in dict.fromkeys(page) if tag not in tags)
+            tags.update(new)
+            yield new
             url = self._session.page_after(response)
             linked = linked or bool(url)
             if not url and not linked and new and len(page) >= _SMALLEST_PAGE:
                 url = f"{first}&last={urllib.parse.quote(page[-1])}"  # a registry that pages without Link
             if not url:
-                return tuple(sorted(tags))
+                return
         raise RegistryError(f"{self.name} lists tags without an end")
 
     def _parsed_tags(self, response: Response) -> list[str]:

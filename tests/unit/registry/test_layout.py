@@ -13,7 +13,8 @@ from ci_registry.oci.digest import Digest, digest_of
 from ci_registry.oci.manifest import Descriptor, Index, Manifest
 from ci_registry.oci.platform import Platform
 from ci_registry.registry.interface import BlobOutcome
-from ci_registry.registry.layout import TAG_ANNOTATION, Layout, one_image_view
+from ci_registry.registry.layout import Layout, one_image_view
+from ci_registry.registry.layout_entries import TAG_ANNOTATION
 from tests.support.images import ImageSpec, make_layout, put_blob
 
 TWO_PLATFORMS = (

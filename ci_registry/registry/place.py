@@ -1,0 +1,99 @@
+"""Where images are, as people name it: a reference, a layout folder, an OCI or Docker archive."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from ci_registry.errors import UsageError
+from ci_registry.oci.digest import Digest, is_digest
+from ci_registry.oci.reference import Reference, is_tag, parse_reference
+
+_TRANSPORT = re.compile(r"(docker|oci|oci-archive|docker-archive):(.*)", re.DOTALL)
+
+
+class PlaceKind(StrEnum):
+    """What kind of place."""
+
+    REGISTRY = "docker"
+    LAYOUT = "oci"
+    OCI_ARCHIVE = "oci-archive"
+    DOCKER_ARCHIVE = "docker-archive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A place, and in it nothing, a tag, a digest, or both."""
+
+    kind: PlaceKind
+    reference: Reference | None = None
+    """Of a registry."""
+    path: Path | None = None
+    """Of a folder or archive, as the user wrote it."""
+    tag: str = ""
+    digest: Digest | None = None
+
+    @property
+    def target(self) -> str:
+        """What to ask for: the digest when known, else the tag; empty: whatever is there."""
+        return self.digest or self.tag
+
+    @property
+    def name(self) -> str:
+        """The place without tag and digest."""
+        if self.reference is not None:
+            return self.reference.name
+        return f"{self.kind}:{self.path}"
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        return f"{self.name}{tag}" + (f"@{self.digest}" if self.digest else "")
+
+
+def parse_place(text: str, *, folder: Path) -> Place:
+    """Parse `REFERENCE`, `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:TAG]` or a folder.
+
+    `docker://REFERENCE` is a reference too, and `@DIGEST` may stand behind each form.
+
+    Args:
+        text: as given.
+        folder: what relative paths start from. A folder there with an `index.json` is a layout,
+            so that `./image` needs no prefix.
+
+    Raises:
+        UsageError: none of these forms.
+    """
+    match = _TRANSPORT.fullmatch(text)
+    if match is not None and match[1] == PlaceKind.REGISTRY and match[2].startswith("//"):
+        return _registry(match[2][2:])
+    if match is not None and match[1] != PlaceKind.REGISTRY:
+        return _file(PlaceKind(match[1]), match[2], folder)
+    if text and (folder / text / "index.json").is_file():
+        return Place(kind=PlaceKind.LAYOUT, path=folder / text)
+    try:
+        return _registry(text)
+    except UsageError as error:
+        if text.startswith(("/", "./", "../")):
+            raise UsageError(
+                f"{text} is no OCI layout folder: it has no index.json",
+                hint="name a file with oci-archive: or docker-archive:, a new folder with oci:",
+            ) from error
+        raise
+
+
+def _registry(text: str) -> Place:
+    found = parse_reference(text)
+    return Place(kind=PlaceKind.REGISTRY, reference=found, tag=found.tag, digest=found.digest)
+
+
+def _file(kind: PlaceKind, text: str, folder: Path) -> Place:
+    rest, at, digest = text.rpartition("@")
+    if not at or not is_digest(digest):
+        rest, digest = text, ""
+    path, tag = rest, ""
+    before, colon, after = rest.rpartition(":")
+    if colon and is_tag(after) and not (folder / rest).exists():
+        path, tag = before, after
+    if not path:
+        raise UsageError(f"{kind}: names no file or folder: {text!r}")
+    return Place(kind=kind, path=folder / path, tag=tag, digest=Digest(digest) if digest else None)
