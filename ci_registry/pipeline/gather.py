@@ -1,6 +1,6 @@
 """Reads everything that the decision about an image needs; what can't be read becomes a note or a problem."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,8 @@ def gather_image(
     notes: list[str] = []
     imported = bool(pull or image.from_engine or image.from_layout)
     dockerfile = "" if imported else dockerfile_name(image)
+    if imported:
+        problems += _import_problems(image, sources.project)
     bases = () if imported else _read_dockerfile(image, dockerfile, sources.project, problems)
     tags = _tags(image, context, problems)
     places = _destinations(settings, name, problems)
@@ -75,6 +77,21 @@ def dockerfile_name(image: ImageSettings) -> str:
     if image.from_engine or image.from_layout:
         return ""
     return image.dockerfile or str(Path(image.context) / "Dockerfile")
+
+
+def _import_problems(image: ImageSettings, project: Path) -> Iterator[PlanProblem]:
+    """Yield what is wrong with where an image is taken from."""
+    if image.from_engine and len(image.platforms) > 1:
+        wanted = ", ".join(str(platform) for platform in image.platforms)
+        yield PlanProblem(
+            message=f"from_engine gives one platform, {wanted} were asked for",
+            hint="name one platform, or let ci-registry build the image",
+        )
+    if image.from_layout and not (project / image.from_layout / "index.json").is_file():
+        yield PlanProblem(
+            message=f"{image.from_layout} is no OCI layout: it has no index.json",
+            hint="name a folder that was written by `ci-registry build`, buildx, skopeo or crane",
+        )
 
 
 def _problem(error: CiRegistryError) -> PlanProblem:

@@ -29,8 +29,6 @@ def obtain(image: ImageRun, run: RunContext) -> Done:
         outcome = run.parts.export_from_engine(image.settings.from_engine, folder, platform)
     elif image.settings.from_layout:
         folder = run.project / image.settings.from_layout
-        if not (folder / "index.json").is_file():
-            raise SetupError(f"{image.settings.from_layout} is no OCI layout: it has no index.json")
         outcome = BuildOutcome(builder="layout", builder_version="")
     else:
         outcome = run.parts.builders[image.plan.builder].build(_request(image, run, folder))
