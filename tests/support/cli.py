@@ -260,7 +260,7 @@ def commit_all(project: Project, message: str = "one") -> str:
     if not (project.folder / ".git").exists():
         git(project, "init", "--quiet", "--initial-branch=main")
     git(project, "add", "--all")
-    git(project, "commit", "--quiet", "--message", message)
+    git(project, "commit", "--quiet", "--allow-empty", "--message", message)
     return git(project, "rev-parse", "HEAD")
 
 
