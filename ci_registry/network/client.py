@@ -90,7 +90,7 @@ class HttpClient:
                 )
 
         def attempt() -> Response:
-            with self._follow(request) as answer:
+            with self._follow(request, repeat=retry) as answer:
                 return _read(answer, max_body_bytes, check_time)
 
         return self._repeat(request, attempt, retry=retry)
@@ -98,7 +98,7 @@ class HttpClient:
     @contextlib.contextmanager
     def stream(self, request: Request, *, retry: bool = True) -> Iterator[StreamedResponse]:
         """Send a request and hand out the body as it comes; retried only up to the head of the answer."""
-        answer = self._repeat(request, lambda: self._open(request), retry=retry)
+        answer = self._repeat(request, lambda: self._open(request, repeat=retry), retry=retry)
         try:
             yield answer
         finally:
@@ -131,8 +131,8 @@ class HttpClient:
             if not (retry and is_retried(answer.status) and retrier.wait(trouble, answer.headers)):
                 return answer
 
-    def _open(self, request: Request) -> StreamedResponse:
-        answer = self._follow(request)
+    def _open(self, request: Request, *, repeat: bool) -> StreamedResponse:
+        answer = self._follow(request, repeat=repeat)
         if answer.status < 400:
             return answer
         with answer:
@@ -140,11 +140,11 @@ class HttpClient:
         answer.chunks = iter((error.body,))
         return answer
 
-    def _follow(self, request: Request) -> StreamedResponse:
+    def _follow(self, request: Request, *, repeat: bool) -> StreamedResponse:
         """Send, and follow redirects by the rules in the class's docstring."""
         asked = origin_of(request.url)
         for _ in range(self.settings.max_redirects + 1):
-            answer = self._exchange.send(request)
+            answer = self._exchange.send(request, repeat=repeat)
             answer.same_origin = origin_of(request.url) == asked
             location = answer.headers.get("Location")
             if not location or not _is_followed(answer.status, request.method):

@@ -4,14 +4,14 @@ import contextlib
 import socket
 import ssl
 import threading
-import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 
 from ci_registry.cancel import Cancel
-from ci_registry.errors import NetworkError, SetupError
+from ci_registry.errors import NetworkError
+from ci_registry.network.connection import LiveSockets, Route, proxy_of
 from ci_registry.network.message import (
     Body,
     Headers,
@@ -23,8 +23,15 @@ from ci_registry.network.message import (
 )
 from ci_registry.network.proxies import proxy_for
 from ci_registry.network.settings import HttpSettings
-
-_KEEPALIVE_S = 20.0
+from ci_registry.network.transport import (
+    KEEPALIVE_S,
+    MAX_IDLE,
+    REPEAT,
+    MalformedAnswerError,
+    ReplayableStream,
+    SocketTransport,
+)
+from ci_registry.network.trust import Trust
 
 
 class ConnectionLostError(NetworkError):
@@ -32,9 +39,9 @@ class ConnectionLostError(NetworkError):
 
 
 class Exchange:
-    """Keeps one pool of connections for each host; may be used from several threads.
+    """Keeps the connections of a client; may be used from several threads.
 
-    Cancelling the run shuts every connection down, so no thread waits for a silent server.
+    Cancelling the run cuts every connection, so no thread waits for a silent server.
     """
 
     def __init__(
@@ -43,22 +50,28 @@ class Exchange:
         self._settings = settings
         self._cancel = cancel
         self._fixed = transport
+        self._trust = Trust(settings.ca_file, settings.certs_dirs)
+        self._live = LiveSockets()
+        self._own = SocketTransport(self._route, self._live)
         self._lock = threading.Lock()
-        self._pools: dict[Origin, httpx.BaseTransport] = {}
-        self._context: ssl.SSLContext | None = None
-        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-        self._forget = cancel.on_cancel(self._shut_down)
+        self._through_tls: dict[Origin, httpx.BaseTransport] = {}
+        self._forget = cancel.on_cancel(self._live.cut)
 
     def close(self) -> None:
         """Close every connection."""
         self._forget()
+        self._own.close()
         with self._lock:
-            pools, self._pools = tuple(self._pools.values()), {}
-        for pool in pools:
-            pool.close()
+            others, self._through_tls = tuple(self._through_tls.values()), {}
+        for transport in others:
+            transport.close()
 
-    def send(self, request: Request) -> StreamedResponse:
+    def send(self, request: Request, *, repeat: bool = True) -> StreamedResponse:
         """Send `request` and return when the head of the answer is there; redirects are not followed.
+
+        Args:
+            request: what to send.
+            repeat: whether it may go out again, on a new connection, when a kept one proves dead.
 
         Raises:
             ConnectionLostError: refused, reset, silent for too long, or cut short.
@@ -73,7 +86,9 @@ class Exchange:
                 hint=f"if it really has no TLS, add {origin.netloc} to network.plain_http",
             )
         with self._translated(origin):
-            response = self._pool(origin).handle_request(self._prepared(request))
+            prepared = self._prepared(request)
+            prepared.extensions[REPEAT] = repeat
+            response = self._transport(origin).handle_request(prepared)
         return StreamedResponse(
             status=response.status_code,
             url=request.url,
@@ -84,6 +99,7 @@ class Exchange:
 
     def _prepared(self, request: Request) -> httpx.Request:
         headers = {
+            "Host": origin_of(request.url).netloc,
             "User-Agent": self._settings.user_agent,
             "Accept": "*/*",
             "Accept-Encoding": "identity",
@@ -91,10 +107,10 @@ class Exchange:
         }
         if request.authorization is not None:
             headers["Authorization"] = request.authorization.reveal()
-        content: Iterable[bytes] | None = None
-        if request.body is not None:
+        stream: httpx.SyncByteStream | None = None
+        if (body := request.body) is not None:
             headers["Content-Length"] = str(request.size_bytes)
-            content = _opened(request.body, self._cancel)
+            stream = ReplayableStream(lambda: _opened(body, self._cancel))
         elif request.method in ("POST", "PUT", "PATCH"):
             headers["Content-Length"] = "0"
         timeout = httpx.Timeout(
@@ -103,7 +119,7 @@ class Exchange:
         extensions = {"timeout": timeout.as_dict(), "trace": self._watch}
         try:
             return httpx.Request(
-                request.method, request.url, headers=headers, content=content, extensions=extensions
+                request.method, request.url, headers=headers, stream=stream, extensions=extensions
             )
         except (httpx.InvalidURL, UnicodeError) as error:
             raise NetworkError(f"cannot ask for {request.shown}: {type(error).__name__}") from None
@@ -116,52 +132,49 @@ class Exchange:
                 self._cancel.check()
                 yield chunk
 
-    def _pool(self, origin: Origin) -> httpx.BaseTransport:
+    def _transport(self, origin: Origin) -> httpx.BaseTransport:
         if self._fixed is not None:
             return self._fixed
+        proxy_url = self._proxy_url(origin)
+        if not proxy_url.startswith("https:"):
+            return self._own
         with self._lock:
-            if origin not in self._pools:
-                self._pools[origin] = self._new_pool(origin)
-            return self._pools[origin]
+            if origin not in self._through_tls:
+                self._through_tls[origin] = self._through(proxy_url, origin)
+            return self._through_tls[origin]
 
-    def _new_pool(self, origin: Origin) -> httpx.BaseTransport:
-        proxy_url = proxy_for(origin, self._settings.proxy_env)
-        proxy = None
-        if proxy_url:
-            secure = proxy_url.startswith("https:")
-            proxy = httpx.Proxy(proxy_url, ssl_context=self._trusted() if secure else None)
-        plain = origin.scheme == "http"
+    def _proxy_url(self, origin: Origin) -> str:
+        return proxy_for(origin, self._settings.proxy_env) if self._settings.proxy_env else ""
+
+    def _route(self, origin: Origin) -> Route:
+        proxy_url = self._proxy_url(origin)
+        return Route(
+            origin=origin,
+            context=self._trust.context_for(origin) if origin.scheme == "https" else None,
+            proxy=proxy_of(proxy_url) if proxy_url else None,
+        )
+
+    # --- proxies that are spoken to by TLS: httpx can do TLS within TLS, the standard library can't
+
+    def _through(self, proxy_url: str, origin: Origin) -> httpx.BaseTransport:
+        context = self._trust.context_for(origin_of(_without_login(proxy_url)))
         return httpx.HTTPTransport(
-            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else self._trusted(),
+            verify=self._trust.context_for(origin) if origin.scheme == "https" else context,
             trust_env=False,
-            proxy=proxy,
+            proxy=httpx.Proxy(proxy_url, ssl_context=context),
             limits=httpx.Limits(
-                max_connections=None, max_keepalive_connections=64, keepalive_expiry=_KEEPALIVE_S
+                max_connections=None,
+                max_keepalive_connections=MAX_IDLE,
+                keepalive_expiry=KEEPALIVE_S,
             ),
         )
 
-    def _trusted(self) -> ssl.SSLContext:
-        """Return the system's CA store and our further CA file; loading it takes 20 ms, so only for TLS."""
-        if self._context is None:
-            context = ssl.create_default_context()
-            if self._settings.ca_file is not None:
-                _add_authorities(context, self._settings.ca_file.as_posix())
-            self._context = context
-        return self._context
-
-    # --- cancellation
-
     def _watch(self, name: str, info: dict[str, Any]) -> None:
-        """Remember each new socket; called by the HTTP library for every small step it takes."""
+        """Remember each new socket; called by httpx's own transport for every small step it takes."""
         if name.endswith(("connect_tcp.complete", "start_tls.complete")):
             found = info["return_value"].get_extra_info("socket")
             if isinstance(found, socket.socket):
-                self._sockets.add(found)
-
-    def _shut_down(self) -> None:
-        for one in tuple(self._sockets):
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(one, socket.SHUT_RDWR)
+                self._live.add(found)
 
     # --- errors
 
@@ -180,6 +193,8 @@ class Exchange:
         except httpx.LocalProtocolError:
             self._cancel.check()
             raise NetworkError(f"{host}: the request could not be formed") from None
+        except MalformedAnswerError as error:
+            raise NetworkError(f"{host}: the answer is refused: {error}") from None
         except httpx.ProxyError as error:
             raise NetworkError(f"{host}: the proxy refused: {_first_line(error)}") from None
         except httpx.TransportError as error:
@@ -221,14 +236,9 @@ def _connect_error(host: str, error: httpx.ConnectError) -> NetworkError:
     return ConnectionLostError(f"{host}: no connection: {_first_line(error)}")
 
 
-def _add_authorities(context: ssl.SSLContext, ca_file: str) -> None:
-    try:
-        context.load_verify_locations(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise SetupError(
-            f"cannot use the CA file {ca_file}: {error.strerror or error}",
-            hint="network.ca_file must name a PEM file with certificates",
-        ) from error
+def _without_login(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def _opened(body: Body, cancel: Cancel) -> Iterator[bytes]:

@@ -13,6 +13,8 @@ class HttpSettings:
     """Hosts that may be spoken to without TLS, with or without port; loopback always may."""
     ca_file: Path | None = None
     """PEM file with CA certificates that are trusted beside the system's."""
+    certs_dirs: tuple[Path, ...] = ()
+    """Folders like `/etc/docker/certs.d`, with `HOST[:PORT]/{*.crt,NAME.cert,NAME.key}` in them."""
     connect_timeout_s: float = 15.0
     read_timeout_s: float = 60.0
     """Longest silence while an answer or the next piece of it is awaited."""
