@@ -45,7 +45,7 @@ class Canaries:
         values = (
             *(REGISTRY_PASSWORD, PULL_PASSWORD, KEY_PASSWORD, FILE_SECRET),
             *BUILD_SECRET.splitlines(),
-            *(line for line in self.private_key.splitlines() if not line.startswith("-----")),
+            *self.private_key.splitlines()[2:-1],  # the first line is the same in every key file
             *TOKENS.values(),
         )
         return [
