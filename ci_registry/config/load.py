@@ -81,6 +81,7 @@ def load_settings(
     env: Mapping[str, str],
     options: Mapping[str, object],
     needs_images: bool = True,
+    lone_image: bool = False,
     check_documents: Callable[[Settings], tuple[Problem, ...]] = lambda _settings: (),
 ) -> Loaded:
     """Return the effective settings: command line > environment > file > default.
@@ -93,6 +94,7 @@ def load_settings(
         options: command line, by `OptionSpec.name`: text, a tuple of texts for lists, a bool for flags;
             what was not given is absent.
         needs_images: whether having no image at all is an error.
+        lone_image: make one image of the options, whatever images the file has.
         check_documents: reads the files that the settings name and returns what is wrong in them,
             which is reported together with the rest; a broken setting has its default there.
 
@@ -101,7 +103,9 @@ def load_settings(
         UsageError: no image is named, or image options are given while several images are selected.
     """
     loading = _Loading(checkout, trusted, env, options)
-    return loading.load(needs_images=needs_images, check_documents=check_documents)
+    return loading.load(
+        needs_images=needs_images, lone_image=lone_image, check_documents=check_documents
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +160,11 @@ class _Loading:
         self._given: dict[str, _Value] = {}
 
     def load(
-        self, *, needs_images: bool, check_documents: Callable[[Settings], tuple[Problem, ...]]
+        self,
+        *,
+        needs_images: bool,
+        lone_image: bool,
+        check_documents: Callable[[Settings], tuple[Problem, ...]],
     ) -> Loaded:
         self._check_names()
         for spec in all_options():
@@ -169,7 +177,8 @@ class _Loading:
         self._note_differences()
         self._problems += check_documents(settings)
         self._raise_problems()
-        images, selected = self._images(run.only, needs_images=needs_images)
+        known = () if lone_image else tuple(self._checkout.settings.images)
+        images, selected = self._images(known, run.only, needs_images=needs_images)
         settings = replace(settings, images=images)
         self._check(settings, selected)
         self._raise_problems()
@@ -263,12 +272,12 @@ class _Loading:
                 )
 
     def _images(
-        self, only: tuple[str, ...], *, needs_images: bool
+        self, known: tuple[str, ...], only: tuple[str, ...], *, needs_images: bool
     ) -> tuple[dict[str, ImageSettings], tuple[str, ...]]:
         """Return every image with its effective settings, and the names of the selected ones."""
         specs = [s for s in all_options() if s.scope is Scope.IMAGE]
         overrides = {s.name: v for s in specs if (v := self._given.get(s.name)) is not None}
-        names = tuple(self._checkout.settings.images) or _name_from_repository(overrides)
+        names = known or _name_from_repository(overrides)
         selected = _select(names, only)
         if not names and (needs_images or overrides):
             raise UsageError(

@@ -44,6 +44,8 @@ class Caller:
     now: Callable[[], datetime]
     random: Callable[[int], bytes]
     print_command: Callable[[str], None]
+    lone_image: bool = False
+    """The options describe the only image, whatever the settings file has: `scan TARGET`."""
     groups: set[int] = field(default_factory=set)
     """The process groups of the programs that run at the moment."""
 
@@ -97,7 +99,7 @@ def read_basis(caller: Caller, *, needs_images: bool = True) -> Basis:
     git = Git(run=caller.runner, env=caller.env, folder=project)
     ci = detect(caller.env, git)
     policy_ref = str(caller.options.get("policy-ref") or caller.env.get("CIREG_POLICY_REF") or "")
-    offline = "offline" in caller.options or caller.env.get("CIREG_OFFLINE") == "true"
+    offline = caller.options.get("offline", caller.env.get("CIREG_OFFLINE") == "true") is True
     trusted = trusted_source(ci, git, policy_ref=policy_ref, offline=offline)
     documents = _Documents(trusted=trusted, now=caller.now())
     loaded = _load(caller, project, trusted, documents, needs_images=needs_images)
@@ -173,6 +175,7 @@ def _load(
         env=env,
         options=options,
         needs_images=needs_images,
+        lone_image=caller.lone_image,
         check_documents=documents.read,
     )
     if checkout is not None and not same and data is None:

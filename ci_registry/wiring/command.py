@@ -177,7 +177,7 @@ def scan_settings(caller: Caller, target: str) -> tuple[Caller, Reference | None
     if (caller.folder / target / "index.json").is_file():
         path = (caller.folder / target).resolve()
         options |= {"image": path.name.lower(), "from-layout": str(path), "push": "never"}
-        return replace(caller, options=options), None
+        return replace(caller, options=options, lone_image=True), None
     reference = parse_reference(target)
     options |= {"image": reference.name, "push": "never"}
-    return replace(caller, options=options), reference
+    return replace(caller, options=options, lone_image=True), reference

@@ -293,6 +293,8 @@ def test_verify_needs_only_the_public_key_and_fails_with_another(
 def test_scan_of_a_reference_gives_the_verdict_of_the_run(
     place: Place, passed: Passed, tmp_path: Path
 ) -> None:
+    (tmp_path / ".ci-registry.yml").write_text("version: 1\nimages: {one: {}, two: {}}\n")
+
     def scan(name: str, db: Path) -> Outcome:
         argv = ("scan", f"{passed.reference}@{passed.digest}", "--scanner", "trivy")
         return call(

@@ -37,6 +37,7 @@ def load(
     trusted: SourceFile | SameAsCheckout | None = SAME_AS_CHECKOUT,
     env: Mapping[str, str] | None = None,
     needs_images: bool = True,
+    lone_image: bool = False,
     **options: object,
 ) -> Loaded:
     return load_settings(
@@ -45,6 +46,7 @@ def load(
         env=env or {},
         options={name.replace("_", "-"): value for name, value in options.items()},
         needs_images=needs_images,
+        lone_image=lone_image,
     )
 
 
@@ -126,6 +128,15 @@ def test_no_image_at_all_says_what_to_do() -> None:
     assert text.startswith("no image to work on | ")
     assert "CIREG_IMAGE" in text
     assert load(None, needs_images=False).selected == ()
+
+
+def test_a_lone_image_is_that_of_the_options_whatever_the_file_has() -> None:
+    loaded = load(TWO, lone_image=True, image="ghcr.io/other/app", from_layout="out")
+
+    assert loaded.selected == ("app",)
+    assert set(loaded.settings.images) == {"app"}
+    assert loaded.settings.images["app"].from_layout == "out"
+    assert loaded.settings.registry == "ghcr.io/acme"
 
 
 def test_an_image_option_without_any_image_is_not_ignored() -> None:
