@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from ci_registry.ci.tags import PlannedTag
-from ci_registry.config.model import OnExisting
+from ci_registry.config.model import OnExisting, SignFormat
 from ci_registry.errors import (
     AccessError,
     CiRegistryError,
@@ -30,6 +30,7 @@ from ci_registry.registry.transfer import (
 )
 from ci_registry.results import Case, CaseStatus, PublishedReference
 from ci_registry.signers.attach import sign_image
+from ci_registry.signers.interface import Signer
 from ci_registry.verification.read_back import verify_signed_by
 
 _WORKERS_PER_DESTINATION = 4
@@ -153,7 +154,6 @@ def sign(image: ImageRun, run: RunContext) -> Done:
         return skipped(reason, Case(name="signature", status=CaseStatus.SKIPPED, message=reason))
     if image.signer is None:
         raise AssertionError("preflight loaded the key")
-    signer = image.signer
     subjects = {
         d.digest: d
         for d in (
@@ -161,41 +161,48 @@ def sign(image: ImageRun, run: RunContext) -> Done:
             *(platform.manifest for platform in inspected.platforms),
         )
     }
-    created = run.ci.committed_at or run.now()
+    formats = run.settings.sign.format
+    kinds = (SignFormat.SIG, SignFormat.BUNDLE) if formats is SignFormat.BOTH else (formats,)
     lines = []
     for place in image.plan.destinations:
         run.cancel.check()
-        target = run.parts.target(place)
-        names = tuple(
-            place.tagged(tag.tag)
-            for tag in image.plan.live_tags
-            if tag.tag not in image.skipped_tags
-        ) or (place,)
-        written: list[str] = []
-        for subject in subjects.values():
-            outcome = sign_image(
-                target,
-                subject,
-                names,
-                signer,
-                run.settings.sign.format,
-                created_at=created,
-                cancel=run.cancel,
-            )
-            result = verify_signed_by(
-                target, subject, names, signer.public_key_pem, run.settings.sign.format
-            )
-            if (failure := result.failure()) is not None:
-                raise failure
-            written += [f"{kind} written" for kind in outcome.written]
-            written += [f"{kind} already valid" for kind in outcome.found]
-        formats = {"both": ("sig", "bundle")}.get(
-            run.settings.sign.format, (str(run.settings.sign.format),)
+        done = _sign_at(place, image, run, image.signer, tuple(subjects.values()), kinds)
+        image.published[place.name] = replace(
+            image.published[place.name], signatures=tuple(map(str, kinds))
         )
-        image.published[place.name] = replace(image.published[place.name], signatures=formats)
-        lines.append(f"{place.name}: {', '.join(dict.fromkeys(written))}")
+        lines.append(f"{place.name}: {', '.join(dict.fromkeys(done))}")
     image.signed = True
     return Done(cases=(Case(name="signature", body="\n".join(lines)),))
+
+
+def _sign_at(  # noqa: PLR0917 - one caller
+    place: Reference,
+    image: ImageRun,
+    run: RunContext,
+    signer: Signer,
+    subjects: tuple[Descriptor, ...],
+    kinds: tuple[SignFormat, ...],
+) -> list[str]:
+    """Sign every manifest in every format, several at once; the first error is raised when all ended."""
+    target = run.parts.target(place)
+    live = (tag.tag for tag in image.plan.live_tags if tag.tag not in image.skipped_tags)
+    names = tuple(place.tagged(tag) for tag in live) or (place,)
+    created = run.ci.committed_at or run.now()
+
+    def one(subject: Descriptor, kind: SignFormat) -> list[str]:
+        run.cancel.check()
+        outcome = sign_image(
+            target, subject, names, signer, kind, created_at=created, cancel=run.cancel
+        )
+        result = verify_signed_by(target, subject, names, signer.public_key_pem, kind)
+        if (failure := result.failure()) is not None:
+            raise failure
+        written = [f"{kind} written" for kind in outcome.written]
+        return written + [f"{kind} already valid" for kind in outcome.found]
+
+    with ThreadPoolExecutor(_WORKERS_PER_DESTINATION, thread_name_prefix="sign") as pool:
+        futures = [pool.submit(one, subject, kind) for subject in subjects for kind in kinds]
+        return [word for future in futures for word in future.result()]
 
 
 def tag(image: ImageRun, run: RunContext) -> Done:
