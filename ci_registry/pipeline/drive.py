@@ -28,6 +28,10 @@ from ci_registry.secret import Secret
 _SHORTEST_SECRET_LINE = 8
 
 
+_KILLED = "the run did not come to its end: something killed it"
+"""What reports say from the start on; the end replaces them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
     """A run that is ready to start: made by wiring, used inside its context."""
@@ -99,6 +103,7 @@ def run_command(
     try:
         with open_run() as opened:
             reporter = opened.reporter
+            reporter.prepare(replace(base, error=_KILLED, exit_code=ExitCode.INTERRUPTED))
             result = _run(work, opened, base)
     except CiRegistryError as error:
         result = _failed(result, error)

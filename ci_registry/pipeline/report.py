@@ -52,6 +52,21 @@ class Reporter:
     """Prints one workflow command on stdout; called on GitHub only."""
     dotenv_prefix: str = "IMAGE_"
 
+    def prepare(self, unfinished: RunResult) -> None:
+        """Replace the reports of an earlier run by `unfinished`, which stays when this one is killed.
+
+        Raises:
+            StorageError: reports can't be written here, so the run need not begin.
+        """
+        try:
+            for name in (SUMMARY, JUNIT, CONTAINER_SCANNING, DOTENV, TRACEBACK):
+                (self.folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(error, self.folder, "write reports to") from error
+        write_atomic(self.folder / RESULT, render_result(unfinished), sync=False)
+        if ReportFormat.JUNIT in self.formats:
+            write_atomic(self.folder / JUNIT, render_junit(unfinished), sync=False)
+
     def write(self, result: RunResult) -> tuple[Path, ...]:
         """Write all report files and tell GitHub; returns the files, most important first.
 
