@@ -140,7 +140,11 @@ def _locked_folder(root: Path) -> tuple[Path, int]:
     """Make a folder and lock it; another run that clears up may be quicker, then make the next."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_RUN_PREFIX, dir=root))
-        lock = _try_lock(folder, create=True)
+        try:
+            lock = _try_lock(folder, create=True)
+        except OSError:
+            remove_tree(folder)
+            raise
         if lock is not None:
             return folder, lock
 
