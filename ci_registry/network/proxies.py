@@ -13,7 +13,7 @@ def proxy_for(origin: Origin, env: Mapping[str, str]) -> str:
     """Return the URL of the proxy for `origin`, empty for a direct connection.
 
     `NO_PROXY` entries may be a host (its subdomains count too), `.suffix`, `host:port`, an address, a
-    network in CIDR notation, or `*`. Loopback is never proxied.
+    network in CIDR notation, or `*`; commas and blanks part them. Loopback is never proxied.
 
     Raises:
         SetupError: the proxy is of a kind that we can't use.
@@ -39,7 +39,7 @@ def _variable(env: Mapping[str, str], name: str) -> str:
 
 
 def _is_exempt(origin: Origin, no_proxy: str) -> bool:
-    return any(_matches(origin, entry.strip().lower()) for entry in no_proxy.split(","))
+    return any(_matches(origin, entry) for entry in no_proxy.lower().replace(",", " ").split())
 
 
 def _matches(origin: Origin, entry: str) -> bool:
@@ -56,5 +56,6 @@ def _matches(origin: Origin, entry: str) -> bool:
         if int(port) != origin.port:
             return False
         entry = host
-    entry = entry.strip("[]").removeprefix("*").removeprefix(".")
-    return origin.host == entry or origin.host.endswith(f".{entry}")
+    entry = entry.strip("[]").removeprefix("*").removeprefix(".").removesuffix(".")
+    name = origin.host.removesuffix(".")
+    return name == entry or name.endswith(f".{entry}")

@@ -74,12 +74,20 @@ def open_registries(caller: Caller, basis: Basis) -> Iterator[Registries]:
     http = HttpSettings(
         plain_http=settings.plain_http,
         ca_file=basis.project / settings.ca_file if settings.ca_file else None,
+        certs_dirs=_certs_dirs(caller),
         retries=settings.retries,
         budget_s=settings.retry_budget.total_seconds(),
         proxy_env={name: caller.env[name] for name in names if caller.env.get(name)},
     )
     with HttpClient(http, caller.cancel, on_event=caller.on_event) as client:
         yield Registries(caller, basis, client)
+
+
+def _certs_dirs(caller: Caller) -> tuple[Path, ...]:
+    """Return where Docker, podman and skopeo look for the CA and the client certificate of a registry."""
+    home = caller.env.get("HOME")
+    own = (Path(home) / ".config/containers/certs.d",) if home else ()
+    return (*own, Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d"))
 
 
 def _credentials(caller: Caller, basis: Basis) -> CredentialChain:

@@ -1,0 +1,77 @@
+"""Certificates for tests: a CA, and what it signs for 127.0.0.1 and for clients."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certified:
+    """A certificate and its key in PEM files."""
+
+    certificate: Path
+    key: Path
+
+
+class Authority:
+    """A CA of its own; every certificate that it makes is good for 127.0.0.1, localhost and clients."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = _name("test CA")
+        builder = _builder(self._name, self._name, self._key.public_key()).add_extension(
+            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        )
+        self.file = folder / "ca.pem"
+        self.file.write_bytes(_pem(builder.sign(self._key, hashes.SHA256())))
+
+    def issue(self, name: str, *hosts: str) -> Certified:
+        """Sign a certificate for 127.0.0.1, localhost and these hosts; returns its files."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        names: list[x509.GeneralName] = [x509.IPAddress(ip_address("127.0.0.1"))]
+        names += [x509.DNSName(host) for host in ("localhost", *hosts)]
+        builder = _builder(_name(name), self._name, key.public_key()).add_extension(
+            x509.SubjectAlternativeName(names), critical=False
+        )
+        made = Certified(
+            certificate=self._folder / f"{name}.pem", key=self._folder / f"{name}-key.pem"
+        )
+        made.certificate.write_bytes(_pem(builder.sign(self._key, hashes.SHA256())))
+        made.key.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return made
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+    )
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
