@@ -157,9 +157,9 @@ class TerminalConsole:
         self._bars: dict[tuple[str, str], TaskID] = {}
         self._done: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
         self._progress: RichProgress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
             TimeElapsedColumn(),
             console=Console(stderr=True),
             transient=True,

@@ -19,18 +19,19 @@ def policy() -> None:
 @log_options
 def explain(**values: Any) -> None:
     """Print each rule of the effective policy as one sentence."""
+    from ci_registry.cli.console import clean
     from ci_registry.policy.explain import explain_policy
     from ci_registry.wiring.basis import read_basis
 
     with open_caller(values) as caller:
         basis = read_basis(caller, needs_images=False)
-    sys.stdout.write(f"policy {basis.policy.name}, from {basis.policy.source}\n")
-    sys.stdout.write(explain_policy(basis.policy).rstrip() + "\n")
+    sys.stdout.write(f"policy {clean(basis.policy.name)}, from {clean(basis.policy.source)}\n")
+    for line in explain_policy(basis.policy).rstrip().splitlines():
+        sys.stdout.write(f"{clean(line)}\n")
     for waiver in basis.waivers:
         ids = ", ".join(waiver.vulnerabilities)
-        sys.stdout.write(
-            f"waiver {waiver.id}: {ids}, owner {waiver.owner}, until {waiver.expires}\n"
-        )
+        text = f"waiver {waiver.id}: {ids}, owner {waiver.owner}, until {waiver.expires}"
+        sys.stdout.write(f"{clean(text)}\n")
 
 
 @policy.command()
