@@ -14,7 +14,7 @@ def plan_as_text(plans: tuple[ImagePlan, ...], notes: tuple[str, ...]) -> str:
 
 def _image(plan: ImagePlan) -> list[str]:
     rows = [
-        ("action", f"{plan.action}: {plan.reason}"),
+        ("action", plan.action if plan.builder_reason in plan.reason else _action(plan)),
         ("dockerfile", plan.dockerfile),
         ("context", plan.context if plan.dockerfile else ""),
         ("target", plan.target),
@@ -41,6 +41,10 @@ def _image(plan: ImagePlan) -> list[str]:
         lines.append(f"  PROBLEM    {what} (exit {int(problem.exit_code)})")
         lines += [f"             {clean(problem.hint)}"] if problem.hint else []
     return lines
+
+
+def _action(plan: ImagePlan) -> str:
+    return f"{plan.action}: {plan.reason}"
 
 
 def _cache(plan: ImagePlan) -> str:

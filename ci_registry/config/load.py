@@ -329,7 +329,10 @@ def _name_from_repository(overrides: Mapping[str, _Value]) -> tuple[str, ...]:
     name = re.split("[:@]", repository.rstrip("/").rpartition("/")[2])[0].lower()
     if not re.fullmatch(IMAGE_NAME_PATTERN, name):
         source = overrides["image"].source
-        raise UsageError(f"{source}: not a repository: {repository!r}", hint="ghcr.io/acme/api")
+        raise UsageError(
+            f"{source}: not a repository: {repository!r}",
+            hint="write a name such as api, or a full one such as ghcr.io/acme/api",
+        )
     return (name,)
 
 

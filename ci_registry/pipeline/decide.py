@@ -95,7 +95,7 @@ def decide_builder(
                 exit_code=exit_code,
             )
         )
-    return "", "; ".join(tried)
+    return "", "; ".join(tried) or "none was asked, because of the problems below"
 
 
 def decide_push(
@@ -162,7 +162,8 @@ def decide_cache(
         return CacheReferences(), "cache is off"
     probe = dict(image.probes).get(builder)
     if probe is None or not probe.exports_cache:
-        return CacheReferences(), f"{builder or 'no builder'} keeps its cache to itself here"
+        who = f"{builder} keeps its cache to itself here" if builder else "there is no builder"
+        return CacheReferences(), who
     if not image.destinations and not settings.build.cache_ref:
         return CacheReferences(), "no registry is named"
     repository = settings.build.cache_ref or f"{image.destinations[0].name}/cache"

@@ -111,14 +111,16 @@ def run_command(
         result = _failed(result, storage_error(error, error.filename or "a file", "read or write"))
     except Exception as error:  # noqa: BLE001 - a bug of ours: reports all the same, exit code 70
         result = _bug(result, error, reporter)
-    for line in (*result.error.splitlines(), *result.error_hint.splitlines()):
+    hints = (f"hint: {line}" for line in result.error_hint.splitlines())
+    for line in (*result.error.splitlines(), *hints):
         say(line)
     result = reporter.masked(_timed(result, time.monotonic() - started))
     try:
         return result, reporter.write(result)
     except ReportsError as error:
-        for text in (f"the reports are not complete: {error.headline}", *error.hint.splitlines()):
-            say(text)
+        say(f"the reports are not complete: {error.headline}")
+        if error.hint:
+            say(f"hint: {error.hint}")
         code = worst_exit_code((result.exit_code, error.exit_code))
         return _with_exit_code(result, code, error.headline), error.written
 
