@@ -7,11 +7,10 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
-
 from ci_registry.cancel import Cancel
 from ci_registry.errors import NetworkError
 from ci_registry.network.connection import LiveSockets, Route, proxy_of
+from ci_registry.network.httpx_api import httpx
 from ci_registry.network.message import (
     Body,
     Headers,

@@ -7,8 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 
-import httpx
-
 from ci_registry.network.connection import (
     Answer,
     Connection,
@@ -18,6 +16,7 @@ from ci_registry.network.connection import (
     ShortBodyError,
 )
 from ci_registry.network.head import CutHeadError, MalformedHeadError, NoAnswerError
+from ci_registry.network.httpx_api import httpx
 from ci_registry.network.message import Origin
 
 REPEAT = "ci_registry.repeat"
