@@ -1,5 +1,6 @@
 """What goes over the wire, as values: requests, responses, headers, and who may be spoken to in plain text."""
 
+import re
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ Body = Callable[[], Iterator[bytes]]
 """Opens the body of a request from the start; called again for each retry."""
 
 _PORTS = {"http": 80, "https": 443}
+_NO_URL = re.compile(r"[\x00-\x20\x7f]")
 
 
 class Headers:
@@ -62,7 +64,7 @@ def origin_of(url: str) -> Origin:
     Raises:
         NetworkError: it is no http or https URL, carries a user name, or holds characters that no URL has.
     """
-    if any(ord(character) <= 0x20 or ord(character) == 0x7F for character in url):
+    if _NO_URL.search(url):
         raise NetworkError("a URL holds a space or control character")
     try:
         parts = urllib.parse.urlsplit(url)
