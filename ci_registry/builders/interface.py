@@ -1,6 +1,7 @@
 """What a builder is: it turns a build context into an OCI layout directory."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Protocol
 
 from ci_registry.errors import ExitCode
 from ci_registry.oci.platform import Platform
-from ci_registry.registry.known_blobs import KnownBlobs
 from ci_registry.results import BuildOutcome
 from ci_registry.secret import Secret
 
@@ -32,6 +32,13 @@ class CacheReferences:
     """Empty: nothing is written."""
     export_mode: str = "max"
     """`max` or `min`."""
+
+
+class BlobOffer(Protocol):
+    """Blobs that are known from an earlier build."""
+
+    def offered_to(self, layout: Path) -> AbstractContextManager[None]:
+        """Put them into a layout folder while it is written; take out what is not used at the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +73,7 @@ class BuildRequest:
     plain_http: tuple[str, ...] = ()
     """Registry hosts without TLS, beside loopback."""
     timeout: timedelta = timedelta(hours=2)
-    known_blobs: KnownBlobs | None = None
+    known_blobs: BlobOffer | None = None
     """Blobs of the last build, for builders that can skip those that are in the layout already."""
 
 
