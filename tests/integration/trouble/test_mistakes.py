@@ -1,6 +1,7 @@
 """What people get wrong in their files: each mistake is one clear line with its place, and exit code 2 or 3."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -220,3 +221,22 @@ def test_a_waiver_that_has_not_expired_lets_the_image_through(
     assert done.exit_code == 0, done.stdout
     assert "demo" in done.stdout
     assert any("demo" in text for text in project.junit()["skipped"])
+
+
+ESCAPES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def test_a_broken_dockerfile_does_not_drive_the_terminal(project: Project) -> None:
+    project.write("Dockerfile", "FROM scratch\nCOPPY \x1b]0;owned\x07 ##[error]forged\n")
+    done = project.run("run", env={"GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "push"})
+    assert done.exit_code in (2, 3)
+    assert not ESCAPES.search(done.stdout + done.stderr)
+    assert "##[" not in done.stdout + done.stderr
+
+
+def test_a_broken_settings_file_does_not_drive_the_terminal(project: Project) -> None:
+    project.write(SETTINGS, '"\\e[2J\\n::error::forged": 1\nimages: {}\n')
+    done = project.run("run", env={"GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "push"})
+    assert done.exit_code == 2
+    assert not ESCAPES.search(done.stdout + done.stderr)
+    assert not re.search("(?m)^ *::error::forged", done.stdout + done.stderr)

@@ -130,9 +130,7 @@ def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(
 
 def test_reports_of_an_earlier_run_do_not_stay_when_the_run_is_killed(project: Project) -> None:
     assert project.run("run").exit_code == 0
-    running = project.start(
-        "run", env=use_trivy(project, f"touch {project.base}/up; sleep 300")
-    )
+    running = project.start("run", env=use_trivy(project, f"touch {project.base}/up; sleep 300"))
     wait_until((project.base / "up").is_file, "the scanner starts")
     running.process.kill()
     assert running.wait().exit_code == -9
