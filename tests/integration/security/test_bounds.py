@@ -54,13 +54,6 @@ def lying_size(layout: Path) -> None:
     edit_manifest(layout, lambda m: m["layers"][0].update(size=m["layers"][0]["size"] + 1))
 
 
-def swapped_layer(layout: Path) -> None:
-    made = make_layout(layout, ImageSpec(layers=[{"etc/os-release": OS_RELEASE}]))
-    manifest = json.loads(blob_path(layout, str(made.digest)).read_text())
-    path = blob_path(layout, manifest["layers"][0]["digest"])
-    path.write_bytes(bytes(path.stat().st_size))
-
-
 def deep_manifest(layout: Path) -> None:
     edit_manifest(layout, lambda m: m.update(annotations=json.loads("[" * 100 + "]" * 100)))
 
@@ -102,7 +95,6 @@ def replace_layer(layout: Path, blob: bytes) -> None:
         escape_by_hard_link,
         bomb,
         lying_size,
-        swapped_layer,
         deep_manifest,
         large_manifest,
         path_for_a_digest,

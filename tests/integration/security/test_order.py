@@ -113,14 +113,3 @@ def test_signature_that_reads_back_as_other_bytes_moves_no_tag(
 
     assert done.exit_code != 0
     assert tags_of(registry) == {}
-
-
-def test_key_with_a_wrong_password_stops_before_anything_is_built(
-    project: Project, registry: RunningRegistry, canaries: Canaries
-) -> None:
-    done = project.run("run", env=canaries.env | {"COSIGN_PASSWORD": "another password"})
-
-    assert done.exit_code == 2
-    assert "wrong password" in done.stderr
-    assert "another password" not in done.stderr
-    assert writes(registry) == []
