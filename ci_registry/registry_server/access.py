@@ -5,15 +5,24 @@ import binascii
 import hashlib
 import hmac
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from ci_registry.registry_server.message import RefusalError, Request, Response, json_response
 from ci_registry.registry_server.options import Options, TokenAuth
 
 
-def check_access(
-    request: Request, options: Options, name: str, actions: tuple[str, ...]
-) -> Callable[[str], bool]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks, and what else they may do."""
+
+    user: str = ""
+    """Empty for anonymous callers."""
+    may_pull: Callable[[str], bool] = lambda _name: True
+    """Whether they may read another repository."""
+
+
+def check_access(request: Request, options: Options, name: str, actions: tuple[str, ...]) -> Caller:
     """Let the request pass, or refuse it with a challenge.
 
     Args:
@@ -23,14 +32,26 @@ def check_access(
         actions: what a token must allow in it: `pull`, `push`, `delete`.
 
     Returns:
-        A function that says whether the caller may read another repository.
+        Who it is.
     """
     if options.token_auth is not None:
         return _check_token(request, options, options.token_auth, name, actions)
-    if options.users and _user(request, options) is None:
+    return Caller(user=check_login(request, options))
+
+
+def check_login(request: Request, options: Options) -> str:
+    """Return the user whose password the request carries; empty where nobody needs one."""
+    if not _has_users(options):
+        return ""
+    user = _user(request, options)
+    if user is None:
         challenge = (("WWW-Authenticate", 'Basic realm="ci-registry"'),)
         raise RefusalError(401, "UNAUTHORIZED", "user name and password needed", headers=challenge)
-    return lambda _name: True
+    return user
+
+
+def _has_users(options: Options) -> bool:
+    return bool(options.users) or options.check_password is not None
 
 
 def _user(request: Request, options: Options) -> str | None:
@@ -42,6 +63,8 @@ def _user(request: Request, options: Options) -> str | None:
         user, _, password = base64.b64decode(text.strip(), validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
         return None
+    if not options.users and options.check_password is not None:
+        return user if options.check_password(user, password) else None
     known = options.users.get(user)
     right = hmac.compare_digest((known or "").encode(), password.encode())
     return user if known is not None and right else None
@@ -53,31 +76,28 @@ def _scope(name: str, actions: tuple[str, ...]) -> str:
 
 def _check_token(
     request: Request, options: Options, auth: TokenAuth, name: str, actions: tuple[str, ...]
-) -> Callable[[str], bool]:
+) -> Caller:
     scheme, _, token = request.header("authorization").partition(" ")
-    grants = _grants(auth, token.strip(), options.clock()) if scheme.lower() == "bearer" else None
-    allowed = grants is not None and (not name or set(actions) <= grants.get(name, set()))
-    if allowed and grants is not None:
-        return lambda other: "pull" in grants.get(other, set())
-    realm = auth.realm or f"http://{request.header('host')}/token"
+    is_bearer = scheme.lower() == "bearer"
+    claims = _claims(auth, token.strip(), options.clock()) if is_bearer else None
+    grants = claims.grants if claims is not None else {}
+    if claims is not None and (not name or set(actions) <= grants.get(name, frozenset())):
+        return Caller(user=claims.user, may_pull=lambda other: "pull" in grants.get(other, ()))
+    realm = auth.realm or f"{request.scheme}://{request.header('host')}/token"
     challenge = f'Bearer realm="{realm}",service="{auth.service}"'
     if name:
         challenge += f',scope="{_scope(name, actions)}"'
-    if token and scheme.lower() == "bearer":
-        challenge += f',error="{"invalid_token" if grants is None else "insufficient_scope"}"'
+    if token and is_bearer:
+        challenge += f',error="{"invalid_token" if claims is None else "insufficient_scope"}"'
     headers = (("WWW-Authenticate", challenge),)
     raise RefusalError(401, "UNAUTHORIZED", "a token is needed", headers=headers)
 
 
 def give_token(request: Request, options: Options, auth: TokenAuth) -> Response:
     """Answer `GET /token?service=…&scope=repository:NAME:pull,push` with a token for what is allowed."""
-    user = _user(request, options)
-    if user is None and (options.users and request.header("authorization")):
-        raise RefusalError(401, "UNAUTHORIZED", "wrong user name or password")
-    if user is None and options.users and not auth.anonymous_pull:
-        challenge = (("WWW-Authenticate", 'Basic realm="ci-registry"'),)
-        raise RefusalError(401, "UNAUTHORIZED", "user name and password needed", headers=challenge)
-    may_write = user is not None or not options.users
+    is_anonymous = auth.anonymous_pull and not request.header("authorization")
+    user = "" if is_anonymous else check_login(request, options)
+    may_write = bool(user) or not _has_users(options)
     grants: dict[str, list[str]] = {}
     for scope in " ".join(request.parameters("scope")).split():
         kind, _, rest = scope.partition(":")
@@ -88,9 +108,10 @@ def give_token(request: Request, options: Options, auth: TokenAuth) -> Response:
                 wanted = ["pull", "push", "delete"]
             given = [a for a in wanted if a == "pull" or may_write]
             grants[name] = sorted({*grants.get(name, []), *given})
-    claims = {"exp": options.clock() + auth.lifetime_s, "grants": grants}
+    claims = {"exp": options.clock() + auth.lifetime_s, "sub": user, "grants": grants}
     token = _sign(auth, json.dumps(claims, sort_keys=True).encode())
-    return json_response({"token": token, "expires_in": int(auth.lifetime_s)})
+    answer = {"token": token, "access_token": token, "expires_in": int(auth.lifetime_s)}
+    return json_response(answer, headers=(("Cache-Control", "no-store"),))
 
 
 def _sign(auth: TokenAuth, claims: bytes) -> str:
@@ -98,8 +119,17 @@ def _sign(auth: TokenAuth, claims: bytes) -> str:
     return base64.urlsafe_b64encode(mac + claims).decode().rstrip("=")
 
 
-def _grants(auth: TokenAuth, token: str, now: float) -> dict[str, set[str]] | None:
-    """Return what a token of ours allows; None when it is not ours or has expired."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Claims:
+    """What a token says."""
+
+    user: str
+    grants: Mapping[str, frozenset[str]]
+    """Repository → actions."""
+
+
+def _claims(auth: TokenAuth, token: str, now: float) -> _Claims | None:
+    """Return what a token of ours says; None when it is not ours or has expired."""
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
@@ -110,4 +140,5 @@ def _grants(auth: TokenAuth, token: str, now: float) -> dict[str, set[str]] | No
     content = json.loads(claims)
     if content["exp"] <= now:
         return None
-    return {name: set(actions) for name, actions in content["grants"].items()}
+    grants = {name: frozenset(actions) for name, actions in content["grants"].items()}
+    return _Claims(user=content["sub"], grants=grants)

@@ -4,10 +4,11 @@ import re
 import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from ci_registry.errors import StorageError
 from ci_registry.registry_server import blobs, listings, manifests
-from ci_registry.registry_server.access import check_access, give_token
+from ci_registry.registry_server.access import Caller, check_access, check_login, give_token
 from ci_registry.registry_server.call import Call, check_name
 from ci_registry.registry_server.faults import end_with, start_with
 from ci_registry.registry_server.message import (
@@ -17,10 +18,19 @@ from ci_registry.registry_server.message import (
     Response,
     json_response,
 )
+from ci_registry.registry_server.metrics import CONTENT_TYPE
 from ci_registry.registry_server.options import Options
 from ci_registry.registry_server.store import Store
 
 _Part = Callable[[Call], Response]
+
+
+class _Access(Enum):
+    """Who may come to a route."""
+
+    OPEN = "everybody"
+    PASSWORD = "users, with their password even where the API wants tokens"  # noqa: S105 - a text
+    API = "whoever may do that in the repository"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +39,29 @@ class _Route:
 
     pattern: re.Pattern[str]
     parts: Mapping[str, _Part]
+    access: _Access = _Access.API
 
 
 def _ping(_call: Call) -> Response:
     return json_response({})
+
+
+def _health(call: Call) -> Response:
+    try:
+        call.store.catalog.check()
+    except StorageError as error:
+        raise RefusalError(503, "UNAVAILABLE", error.headline) from error
+    return Response(status=200, headers=(("Content-Type", "text/plain"),), body=b"ok\n")
+
+
+def _metrics(call: Call) -> Response:
+    if not call.options.metrics:
+        raise RefusalError(404, "UNSUPPORTED", "this registry shows no metrics")
+    store = call.store
+    text = store.metrics.text(
+        stored_bytes=store.catalog.used_bytes, pending_uploads=store.upload_count
+    )
+    return Response(status=200, headers=(("Content-Type", CONTENT_TYPE),), body=text.encode())
 
 
 def _token(call: Call) -> Response:
@@ -43,7 +72,9 @@ def _token(call: Call) -> Response:
 
 _ROUTES = (
     _Route(pattern=re.compile(r"/v2/?"), parts={"GET": _ping}),
-    _Route(pattern=re.compile(r"/token"), parts={"GET": _token}),
+    _Route(pattern=re.compile(r"/token"), parts={"GET": _token}, access=_Access.OPEN),
+    _Route(pattern=re.compile(r"/healthz"), parts={"GET": _health}, access=_Access.OPEN),
+    _Route(pattern=re.compile(r"/metrics"), parts={"GET": _metrics}, access=_Access.PASSWORD),
     _Route(pattern=re.compile(r"/v2/_catalog"), parts={"GET": listings.list_repositories}),
     _Route(
         pattern=re.compile(r"/v2/(?P<name>.+)/blobs/uploads/?"),
@@ -126,10 +157,24 @@ def _answer(store: Store, request: Request, options: Options) -> Response:
 
 def _allowed(route: _Route, method: str, path: str, call: Call) -> Response:
     """Check the right to do it and whether this registry does such things at all, then do it."""
-    if path != "/token":
-        actions = {"GET": ("pull",), "DELETE": ("delete",)}.get(method, ("pull", "push"))
-        may_pull = check_access(call.request, call.options, call.name, actions)
-        call = replace(call, may_pull=may_pull)
+    caller = _caller(route, method, call)
+    try:
+        response = _part(route, method, path, call)(replace(call, may_pull=caller.may_pull))
+    except RefusalError as refusal:
+        response = refusal.response
+    return replace(response, user=caller.user)
+
+
+def _caller(route: _Route, method: str, call: Call) -> Caller:
+    if route.access is _Access.OPEN:
+        return Caller()
+    if route.access is _Access.PASSWORD:
+        return Caller(user=check_login(call.request, call.options))
+    actions = {"GET": ("pull",), "DELETE": ("delete",)}.get(method, ("pull", "push"))
+    return check_access(call.request, call.options, call.name, actions)
+
+
+def _part(route: _Route, method: str, path: str, call: Call) -> _Part:
     part = route.parts.get(method)
     is_upload = "/blobs/uploads/" in path
     if part is None or (method == "DELETE" and not call.options.delete and not is_upload):
@@ -137,4 +182,4 @@ def _allowed(route: _Route, method: str, path: str, call: Call) -> Response:
         raise RefusalError(405, "UNSUPPORTED", f"{method} is not supported here", headers=allow)
     if method != "GET" and call.options.read_only:
         raise RefusalError(405, "UNSUPPORTED", "this registry is read-only")
-    return part(call)
+    return part

@@ -12,6 +12,7 @@ from ci_registry.registry_server.call import (
     parse_digest,
     pieces,
 )
+from ci_registry.registry_server.contents import PIECE_BYTES, Upload
 from ci_registry.registry_server.lookup import blob_size, bring_blob
 from ci_registry.registry_server.message import (
     BodyInterruptedError,
@@ -19,7 +20,6 @@ from ci_registry.registry_server.message import (
     RefusalError,
     Response,
 )
-from ci_registry.registry_server.store import PIECE_BYTES, Upload
 
 _BUSY_S = 10.0
 
@@ -76,19 +76,17 @@ def delete_blob(call: Call) -> Response:
 
 def start_upload(call: Call) -> Response:
     """Answer POST: mount, upload at once (`?digest=`), or open an upload session."""
-    mount, source = call.request.parameter("mount"), call.request.parameter("from")
-    if mount and source and call.options.mount:
+    mount = call.request.parameter("mount")
+    if mount and call.options.mount:
         digest = parse_digest(mount)
-        check_name(source)
-        is_there = call.may_pull(source) and bring_blob(call, source, digest)
-        if is_there and call.store.mount_blob(call.name, digest, source):
+        if any(_mounted(call, digest, source) for source in _mount_sources(call, digest)):
             return _created(call, digest)
     whole = call.request.parameter("digest")
     if whole is None:
         return _session(call, call.store.begin_upload(call.name), 202)
     wanted = parse_digest(whole)
     upload = call.store.begin_upload(call.name)
-    with _held(upload):
+    with _held(call, upload):
         try:
             _receive(call, upload, keep_on_interruption=False)
         except BaseException:
@@ -97,10 +95,21 @@ def start_upload(call: Call) -> Response:
         return _finish(call, upload, wanted)
 
 
+def _mount_sources(call: Call, digest: Digest) -> tuple[str, ...]:
+    """Return where a blob may be mounted from: `from`, else wherever it is, as far as the caller may read."""
+    source = call.request.parameter("from")
+    names = (check_name(source),) if source else call.store.catalog.repositories_of_blob(digest)
+    return tuple(name for name in names if call.may_pull(name))
+
+
+def _mounted(call: Call, digest: Digest, source: str) -> bool:
+    return bring_blob(call, source, digest) and call.store.mount_blob(call.name, digest, source)
+
+
 def patch_upload(call: Call) -> Response:
     """Answer PATCH: add a chunk, which must start where the last one ended."""
     upload = _find(call)
-    with _held(upload):
+    with _held(call, upload):
         _check_chunk(call, upload)
         _receive(call, upload, keep_on_interruption=True)
         return _session(call, upload, call.options.patch_status)
@@ -113,7 +122,7 @@ def finish_upload(call: Call) -> Response:
     if text is None:
         raise RefusalError(400, "DIGEST_INVALID", "PUT needs ?digest=")
     digest = parse_digest(text)
-    with _held(upload):
+    with _held(call, upload):
         _check_chunk(call, upload)
         _receive(call, upload, keep_on_interruption=False)
         return _finish(call, upload, digest)
@@ -122,14 +131,14 @@ def finish_upload(call: Call) -> Response:
 def get_upload(call: Call) -> Response:
     """Answer GET: how much of an upload has arrived."""
     upload = _find(call)
-    with _held(upload):
+    with _held(call, upload):
         return _session(call, upload, 204)
 
 
 def cancel_upload(call: Call) -> Response:
     """Answer DELETE of an upload session."""
     upload = _find(call)
-    with _held(upload):
+    with _held(call, upload):
         call.store.cancel_upload(upload)
     return Response(status=204)
 
@@ -137,7 +146,7 @@ def cancel_upload(call: Call) -> Response:
 def _find(call: Call) -> Upload:
     upload = call.store.find_upload(call.name, call.item)
     if upload is None:
-        raise RefusalError(404, "BLOB_UPLOAD_UNKNOWN", "no such upload, or it has ended")
+        raise _unknown_upload()
     state = call.options.upload_state
     if state and state not in call.request.query:
         raise RefusalError(
@@ -147,14 +156,22 @@ def _find(call: Call) -> Upload:
 
 
 @contextlib.contextmanager
-def _held(upload: Upload) -> Iterator[None]:
+def _held(call: Call, upload: Upload) -> Iterator[None]:
     """Keep other requests away from an upload; a request that still writes gets some time to end."""
     if not upload.lock.acquire(timeout=_BUSY_S):
         raise RefusalError(409, "BLOB_UPLOAD_INVALID", "another request is writing this upload")
     try:
+        if call.store.find_upload(upload.repository, upload.id) is not upload:
+            raise _unknown_upload()  # it ended while we waited
         yield
     finally:
+        upload.active_at = call.store.clock()
+        upload.rest()
         upload.lock.release()
+
+
+def _unknown_upload() -> RefusalError:
+    return RefusalError(404, "BLOB_UPLOAD_UNKNOWN", "no such upload, or it has ended")
 
 
 def _check_chunk(call: Call, upload: Upload) -> None:

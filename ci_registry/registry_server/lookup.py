@@ -3,8 +3,8 @@
 import contextlib
 from collections.abc import Iterable, Iterator
 
-from ci_registry.errors import CiRegistryError, NotFoundError
-from ci_registry.oci.digest import Digest, digest_of, is_digest
+from ci_registry.errors import CiRegistryError, NotFoundError, StorageError
+from ci_registry.oci.digest import Digest, is_digest
 from ci_registry.oci.manifest import Descriptor, Index, Manifest
 from ci_registry.registry.interface import Repository
 from ci_registry.registry_server.call import Call
@@ -24,7 +24,14 @@ def describe(parsed: Manifest | Index, digest: Digest) -> StoredManifest:
         subject=parsed.subject.digest if parsed.subject else "",
         artifact_type=artifact_type,
         annotations=parsed.annotations,
+        links=links_of(parsed),
     )
+
+
+def links_of(parsed: Manifest | Index) -> tuple[Digest, ...]:
+    """Return what a manifest needs to be whole: config and layers, or children; not its subject."""
+    entries = parsed.manifests if isinstance(parsed, Index) else parsed.blobs
+    return tuple(dict.fromkeys(entry.digest for entry in entries))
 
 
 @contextlib.contextmanager
@@ -35,31 +42,49 @@ def _upstream(call: Call, name: str) -> Iterator[Repository | None]:
         return
     try:
         yield call.options.upstream(name)
+    except StorageError:
+        raise  # ours: the answer is 507
     except CiRegistryError as error:
+        call.options.upstream_failed(name, error)
         raise RefusalError(502, "UPSTREAM_FAILED", error.headline) from error
 
 
 def find_manifest(call: Call, name: str, reference: str) -> StoredManifest | None:
     """Return the manifest at a tag or digest; one from upstream is stored, its tag is not."""
-    catalog = call.store.catalog
-    digest = Digest(reference) if is_digest(reference) else catalog.tag(name, reference)
-    if digest is not None and (found := catalog.manifest(name, digest)) is not None:
+    found = call.store.tell_manifest(name, _parsed(reference))
+    if found is not None:
         return found
     with _upstream(call, name) as repository:
         if repository is None:
             return None
         try:
-            parsed = repository.fetch(digest or reference)
+            parsed = repository.fetch(reference)
         except NotFoundError:
             return None
-        stored = describe(parsed, digest or digest_of(parsed.body))
-        call.store.put_manifest(name, stored, parsed.body, ())
-        return stored
+    stored = describe(parsed, Digest(reference) if is_digest(reference) else parsed.digest)
+    call.store.put_manifest(name, stored, parsed.body, ())
+    return stored
+
+
+def resolve_manifest(call: Call, name: str, reference: str) -> StoredManifest | None:
+    """Return what a HEAD needs to know of a manifest here or upstream; no bytes travel."""
+    found = call.store.tell_manifest(name, _parsed(reference))
+    if found is not None:
+        return found
+    with _upstream(call, name) as repository:
+        entry = repository.resolve(reference) if repository is not None else None
+    if entry is None:
+        return None
+    return StoredManifest(digest=entry.digest, media_type=entry.media_type, size=entry.size)
+
+
+def _parsed(reference: str) -> Digest | str:
+    return Digest(reference) if is_digest(reference) else reference
 
 
 def blob_size(call: Call, name: str, digest: Digest) -> int | None:
     """Return the size of a blob here or upstream; no bytes travel."""
-    size = call.store.catalog.blob_size(name, digest)
+    size = call.store.tell_blob(name, digest)
     if size is not None:
         return size
     with _upstream(call, name) as repository:
@@ -94,7 +119,8 @@ def upstream_has(call: Call, blobs: Iterable[Digest], manifests: Iterable[Digest
             found |= {digest} if blob_size(call, call.name, digest) is not None else set()
     for digest in manifests:
         if catalog.manifest(call.name, digest) is None:
-            found |= {digest} if find_manifest(call, call.name, digest) is not None else set()
+            known = resolve_manifest(call, call.name, digest) is not None
+            found |= {digest} if known else set()
     return found
 
 

@@ -7,7 +7,12 @@ from ci_registry.oci.manifest import MAX_MANIFEST_BYTES, Index, Manifest, parse_
 from ci_registry.oci.reference import is_tag
 from ci_registry.registry_server.call import Call, parse_digest, read_small
 from ci_registry.registry_server.catalog import StoredManifest
-from ci_registry.registry_server.lookup import describe, find_manifest, upstream_has
+from ci_registry.registry_server.lookup import (
+    describe,
+    find_manifest,
+    resolve_manifest,
+    upstream_has,
+)
 from ci_registry.registry_server.message import Headers, RefusalError, Response
 
 _MAX_TAG_PARAMETERS = 100
@@ -25,12 +30,16 @@ def get_manifest(call: Call) -> Response:
     )
     if _matches(call.request.header("if-none-match"), stored.digest):
         return Response(status=304, headers=headers)
+    if call.request.method == "HEAD":
+        length = (("Content-Length", str(stored.size)),)
+        return Response(status=200, headers=headers + length)
     body = call.store.part(stored.digest, 0, stored.size)
     return Response(status=200, headers=headers, body=body)
 
 
 def _find(call: Call) -> StoredManifest:
-    stored = find_manifest(call, call.name, call.item)
+    look = resolve_manifest if call.request.method == "HEAD" else find_manifest
+    stored = look(call, call.name, call.item)
     if stored is None:
         known = call.store.catalog.has_repository(call.name)
         code = "MANIFEST_UNKNOWN" if known else "NAME_UNKNOWN"
@@ -144,7 +153,7 @@ def delete_manifest(call: Call) -> Response:
     elif call.options.immutable_tags and call.store.catalog.tag(call.name, call.item):
         raise RefusalError(409, "TAG_IMMUTABLE", f"tag {call.item} of {call.name} is immutable")
     else:
-        found = call.store.catalog.remove_tag(call.name, call.item)
+        found = call.store.delete_tag(call.name, call.item)
     if not found:
         raise RefusalError(404, "MANIFEST_UNKNOWN", f"{call.name} has no {call.item[:140]}")
     return Response(status=202)

@@ -51,6 +51,8 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     """Names in lower case; repeated ones joined by `, `."""
     body: BodyReader = field(default_factory=BytesReader)
+    scheme: str = "http"
+    """`https` when the connection has TLS."""
 
     def header(self, name: str) -> str:
         """Return a header by its lower-case name, empty when absent."""
@@ -85,6 +87,8 @@ class Response:
     body: bytes | FilePart = b""
     delay_s: float = 0.0
     """How long the shell waits before it answers (a scripted fault)."""
+    user: str = ""
+    """Who asked, when that was proved; for the access log."""
     reset_after_bytes: int | None = None
     """Drop the connection after this many bytes of the body (a scripted fault)."""
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from ci_registry.errors import CiRegistryError
 from ci_registry.registry.interface import Repository
 from ci_registry.registry_server.message import Headers, Request
 
@@ -128,15 +129,21 @@ class Options:
     """Everything that can be switched; the defaults are a friendly registry without authentication."""
 
     users: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """User name → password; empty: everybody may do everything (loopback only)."""
+    """User name → password; empty, and no `check_password`: everybody may do everything."""
+    check_password: Callable[[str, str], bool] | None = None
+    """Says whether a user has a password; asked when `users` is empty. Every user may do everything."""
+    metrics: bool = False
+    """Whether `/metrics` answers; it asks for a password where there are users."""
     token_auth: TokenAuth | None = None
     clock: Callable[[], float] = time.time
     """Seconds since 1970, for the expiry of tokens."""
     upstream: Callable[[str], Repository | None] | None = None
     """Gives the real repository behind a name: what is not here is read there; writes stay here.
     Deleting hides nothing that is upstream."""
+    upstream_failed: Callable[[str, CiRegistryError], None] = lambda _name, _error: None
+    """Told of each failure of the real registry; the client gets 502 for it."""
     sparse: bool = False
-    """Accept manifests whose blobs or children are not there."""
+    """Accept manifests whose blobs or children are not there (missing content `accept`, not `refuse`)."""
     read_only: bool = False
     storage_limit_bytes: int | None = None
     """Answer 507 to what would store more than this."""

@@ -15,6 +15,7 @@ from ci_registry.errors import NetworkError, UsageError
 from ci_registry.events import EventSink, Level, Log, ignore_events
 from ci_registry.oci.reference import is_loopback
 from ci_registry.registry_server.app import handle
+from ci_registry.registry_server.contents import PIECE_BYTES
 from ci_registry.registry_server.message import (
     BodyInterruptedError,
     FilePart,
@@ -23,7 +24,7 @@ from ci_registry.registry_server.message import (
     Response,
 )
 from ci_registry.registry_server.options import Options
-from ci_registry.registry_server.store import PIECE_BYTES, Store
+from ci_registry.registry_server.store import Store
 
 _THREADS = 32
 _BODY_TIMEOUT_S = 60.0
