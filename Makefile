@@ -19,7 +19,7 @@ demo: $(STAMP)
 	@$(BIN)/python examples/demo/demo.py
 
 test: check
-	@$(BIN)/pytest -q -n 2 --dist loadgroup tests/contract tests/integration tests/wrappers tests/peers
+	@$(BIN)/pytest -q -n 2 --dist loadfile tests/contract tests/integration tests/wrappers tests/peers
 
 check: lint types imports unit
 
