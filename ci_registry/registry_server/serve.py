@@ -1,238 +1,119 @@
-"""The socket shell of the embedded registry: uvicorn around the pure handler, on loopback only."""
+"""Serves the embedded registry over sockets: uvicorn in a thread, on loopback unless more is asked for."""
 
 import asyncio
-import contextlib
 import socket
-import struct
+import ssl
 import threading
-from collections.abc import Awaitable, Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from ci_registry.cancel import Cancel
-from ci_registry.errors import NetworkError, UsageError
+from ci_registry.errors import (
+    CiRegistryError,
+    NetworkError,
+    SetupError,
+    UsageError,
+)
 from ci_registry.events import EventSink, Level, Log, ignore_events
 from ci_registry.oci.reference import is_loopback
-from ci_registry.registry_server.app import handle
-from ci_registry.registry_server.contents import PIECE_BYTES
-from ci_registry.registry_server.message import (
-    BodyInterruptedError,
-    FilePart,
-    RefusalError,
-    Request,
-    Response,
-)
+from ci_registry.registry_server.asgi import Application, Observer
 from ci_registry.registry_server.options import Options
-from ci_registry.registry_server.store import Store
+from ci_registry.registry_server.store import GRACE_S, Store
 
-_THREADS = 32
-_BODY_TIMEOUT_S = 60.0
-"""How long a handler waits for the next bytes of a body."""
 _STOP_S = 2
 """How long a stop waits for running answers."""
-
-_Scope = dict[str, Any]
-_Receive = Callable[[], Awaitable[dict[str, Any]]]
-_Send = Callable[[dict[str, Any]], Awaitable[None]]
-Observer = Callable[[Request, Response], None]
-"""Told of every request after it was handled; from any thread."""
+_HEAD_TIMEOUT_S = 60.0
+"""How long a new connection may take to send the head of its first request."""
+_LONGEST_INTERVAL_S = 3600.0
+"""Longest time between two collections."""
 
 
-class _BodyPipe:
-    """Hands the body of an ASGI request to a handler thread in pieces of about 1 MiB, one ahead."""
+class Exposure(StrEnum):
+    """Which addresses may be listened on."""
 
-    def __init__(self, receive: _Receive, loop: asyncio.AbstractEventLoop) -> None:
-        self._receive = receive
-        self._loop = loop
-        self._ahead: Future[tuple[bytes, bool]] | None = None
-        self._rest = memoryview(b"")
-        self._ended = False
-
-    def read(self, size: int, /) -> bytes:
-        """Return the next bytes; called by the handler's thread."""
-        if not self._rest and not self._ended:
-            waiting = self._ahead or asyncio.run_coroutine_threadsafe(self._next(), self._loop)
-            try:
-                piece, self._ended = waiting.result(timeout=_BODY_TIMEOUT_S)
-            except TimeoutError as error:
-                waiting.cancel()
-                raise BodyInterruptedError from error
-            self._rest = memoryview(piece)
-            if not self._ended:
-                self._ahead = asyncio.run_coroutine_threadsafe(self._next(), self._loop)
-        piece, self._rest = bytes(self._rest[:size]), self._rest[size:]
-        return piece
-
-    def close(self) -> None:
-        """Stop reading ahead."""
-        if self._ahead is not None:
-            self._ahead.cancel()
-
-    async def _next(self) -> tuple[bytes, bool]:
-        pieces: list[bytes] = []
-        size = 0
-        while size < PIECE_BYTES:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                if (
-                    pieces
-                ):  # an upload can go on from here; the next call says that the client is gone
-                    break
-                raise BodyInterruptedError
-            piece = message.get("body", b"")
-            pieces.append(piece)
-            size += len(piece)
-            if not message.get("more_body", False):
-                return b"".join(pieces), True
-        return b"".join(pieces), False
+    LOOPBACK = "loopback"
+    """This machine only."""
+    PROTECTED = "protected"
+    """Any, with TLS and users."""
+    UNPROTECTED = "unprotected"
+    """Any: whoever reaches it may overwrite images, and read what others send."""
 
 
-class _Application:
-    """The ASGI application."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """A certificate (with its chain) and its private key without a password, both PEM."""
 
-    def __init__(
-        self, store: Store, options: Options, observer: Observer, events: EventSink
-    ) -> None:
-        self._store = store
-        self._options = options
-        self._observer = observer
-        self._events = events
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="registry")
-        self.transports: dict[tuple[str, int], asyncio.Transport] = {}
-
-    def close(self) -> None:
-        """Let the handler threads end."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
-
-    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
-        """Answer one HTTP request."""
-        loop = asyncio.get_running_loop()
-        body = _BodyPipe(receive, loop)
-        request = _request(scope, body)
-        try:
-            response = await loop.run_in_executor(self._threads, self._handle, request)
-        finally:
-            body.close()
-        if response is None:
-            return
-        if response.delay_s and await _is_gone_within(response.delay_s, receive):
-            return
-        if response.status:
-            await self._send(response, send)
-        if response.status == 0 or response.reset_after_bytes is not None:
-            await self._drop(scope, receive)
-
-    def _handle(self, request: Request) -> Response | None:
-        """Run the handler in a thread; None when the client is gone."""
-        try:
-            response = handle(self._store, request, self._options)
-        except BodyInterruptedError:
-            return None
-        except Exception as error:  # noqa: BLE001 - a bug must become an answer and a log line
-            text = f"registry: {request.method} {request.path}: {type(error).__name__}: {error}"
-            self._events(Log(level=Level.ERROR, message=text))
-            response = RefusalError(500, "UNKNOWN", "internal error").response
-        self._observer(request, response)
-        return response
-
-    async def _send(self, response: Response, send: _Send) -> None:
-        headers = list(response.headers)
-        if response.status not in (204, 304) and not response.header("content-length"):
-            headers.append(("Content-Length", str(response.size_bytes)))
-        encoded = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in headers]
-        await send({"type": "http.response.start", "status": response.status, "headers": encoded})
-        left = response.reset_after_bytes
-        pieces = _pieces(response)
-        loop = asyncio.get_running_loop()
-        try:
-            while piece := await loop.run_in_executor(self._threads, next, pieces, b""):
-                part = piece if left is None else piece[:left]
-                await send({"type": "http.response.body", "body": part, "more_body": True})
-                if left is not None:
-                    left -= len(part)
-                    if left <= 0:
-                        return
-        finally:
-            pieces.close()
-        if response.reset_after_bytes is None:
-            await send({"type": "http.response.body", "body": b""})
-
-    async def _drop(self, scope: _Scope, receive: _Receive) -> None:
-        """Reset the connection, and wait until the server has noticed it."""
-        await asyncio.sleep(0.01)  # what was sent goes out first
-        transport = self.transports.get(tuple(scope["client"]))
-        if transport is not None:
-            sock = transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            transport.abort()
-        while (await receive())["type"] != "http.disconnect":
-            pass
+    certificate: Path
+    key: Path
 
 
-async def _is_gone_within(delay_s: float, receive: _Receive) -> bool:
-    """Wait; whether the client went away meanwhile, and nobody waits for the answer any more."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(delay_s):
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            return True
-    return False
-
-
-def _request(scope: _Scope, body: _BodyPipe) -> Request:
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    path = scope.get("raw_path") or scope["path"].encode()
-    return Request(
-        method=scope["method"],
-        path=path.decode("latin-1"),
-        query=scope["query_string"].decode("latin-1"),
-        headers=headers,
-        body=body,
-    )
-
-
-def _pieces(response: Response) -> Generator[bytes, None, None]:
-    """Yield the body; a file is read as it is sent."""
-    if not isinstance(response.body, FilePart):
-        if response.body:
-            yield response.body
-        return
-    left = response.body.size
-    with response.body.path.open("rb") as file:
-        file.seek(response.body.offset)
-        while left and (piece := file.read(min(left, PIECE_BYTES))):
-            left -= len(piece)
-            yield piece
-
-
-def _protocol(application: _Application) -> type:
+def _protocol(application: Application) -> type:
     """Return uvicorn's h11 protocol, which also remembers its transport so that faults can reset it."""
     from uvicorn.protocols.http.h11_impl import H11Protocol  # noqa: PLC0415 - late: 60 ms
 
     class Protocol(H11Protocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            self._head_timer = self.loop.call_later(_HEAD_TIMEOUT_S, self._close_when_silent)
             if self.client is not None:
                 application.transports[self.client] = transport
 
         def connection_lost(self, exc: Exception | None) -> None:
+            self._head_timer.cancel()
             if self.client is not None:
                 application.transports.pop(self.client, None)
             super().connection_lost(exc)
 
+        def _close_when_silent(self) -> None:
+            if getattr(self, "cycle", None) is None:
+                self.transport.close()
+
     return Protocol
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    if not is_loopback(f"[{host}]:1" if ":" in host else f"{host}:1"):
+def _check_tls(tls: TlsFiles) -> None:
+    """Fail before anything listens: uvicorn would ask the terminal for a password."""
+
+    def no_password() -> str:
+        raise SetupError(f"{tls.key} has a password", hint="give a key without one, mode 0600")
+
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls.certificate, tls.key, password=no_password)
+    except (OSError, ValueError) as error:
+        raise SetupError(
+            f"cannot use {tls.certificate} with {tls.key}: {error}",
+            hint="the certificate comes first in its file, then the chain; both files are PEM",
+        ) from error
+
+
+def _check_exposure(host: str, exposure: Exposure, tls: TlsFiles | None, options: Options) -> None:
+    if exposure is Exposure.UNPROTECTED or is_loopback(
+        f"[{host}]:1" if ":" in host else f"{host}:1"
+    ):
+        return
+    if exposure is Exposure.LOOPBACK:
         raise UsageError(
             f"the registry is served on this machine only, not on {host}",
-            hint="use 127.0.0.1; put a real registry where others must reach it",
+            hint="use 127.0.0.1, or --allow-public with --tls-cert, --tls-key and --users",
         )
+    has_users = bool(options.users) or options.check_password is not None
+    if tls is None or not has_users:
+        missing = " and ".join(
+            word for word, is_there in (("TLS", tls), ("users", has_users)) if not is_there
+        )
+        raise UsageError(
+            f"{host} can be reached from other machines, and there are no {missing}",
+            hint="give --tls-cert, --tls-key and --users; to let everybody in anyway,"
+            " say --allow-public-unprotected",
+        )
+
+
+def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sets TCP_NODELAY only where the protocol is named: without it each answer takes 40 ms
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -247,7 +128,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class EmbeddedRegistry:
-    """A registry on loopback, running in threads of this process while its context is open.
+    """A registry running in threads of this process while its context is open.
 
     It installs no signal handlers. The store stays open: it belongs to the caller.
     """
@@ -261,20 +142,29 @@ class EmbeddedRegistry:
         options: Options | None = None,
         observer: Observer = lambda _request, _response: None,
         events: EventSink = ignore_events,
+        tls: TlsFiles | None = None,
+        exposure: Exposure = Exposure.LOOPBACK,
+        access_log: bool = False,
     ) -> None:
         """Prepare; nothing listens yet.
 
         Args:
             store: what is served.
-            host: a loopback address; anything else is refused at the start.
+            host: an address that `exposure` allows; anything else is refused at the start.
             port: 0 = any free port.
             options: access and personality.
             observer: told of every request.
-            events: told of bugs in the handler.
+            events: told of bugs in the handler, and of every request with `access_log`.
+            tls: serve https with these; None = plain http.
+            exposure: whether other machines may reach it.
+            access_log: whether each request becomes an event, one line of JSON.
         """
         self._host, self._port = host, port
+        self._tls, self._exposure = tls, exposure
         self.options = options or Options()
-        self._application = _Application(store, self.options, observer, events)
+        self._application = Application(
+            store, self.options, observer, events, access_log=access_log
+        )
         self._server: Any = None
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -294,11 +184,15 @@ class EmbeddedRegistry:
         """Listen and serve.
 
         Raises:
-            UsageError: the host is not loopback.
+            UsageError: the host may not be listened on like this.
+            SetupError: the certificate or its key can't be used.
             NetworkError: the port is taken.
         """
         import uvicorn  # noqa: PLC0415 - late: only a process that serves pays for it
 
+        _check_exposure(self._host, self._exposure, self._tls, self.options)
+        if self._tls is not None:
+            _check_tls(self._tls)
         sock = _listen(self._host, self._port)
         self._port = sock.getsockname()[1]
         config = uvicorn.Config(
@@ -314,6 +208,8 @@ class EmbeddedRegistry:
             server_header=False,
             timeout_keep_alive=60,
             timeout_graceful_shutdown=_STOP_S,
+            ssl_certfile=self._tls.certificate if self._tls else None,
+            ssl_keyfile=self._tls.key if self._tls else None,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
@@ -363,29 +259,72 @@ def serve_forever(
     options: Options | None = None,
     on_started: Callable[[str], None] = lambda _host: None,
     events: EventSink = ignore_events,
+    tls: TlsFiles | None = None,
+    exposure: Exposure = Exposure.LOOPBACK,
+    access_log: bool = False,
+    grace_s: float | None = GRACE_S,
 ) -> None:
-    """Serve until `cancel` is set, then stop cleanly and return.
+    """Serve until `cancel` is set, then stop cleanly and return; collect garbage meanwhile.
 
     Args:
         store: what is served; the caller closes it.
         cancel: set by the caller's signal handler.
-        host: a loopback address.
+        host: a loopback address, unless `exposure` allows more.
         port: 0 = any free port.
-        options: access and personality.
+        options: access and personality; a read-only registry is not collected.
         on_started: gets `host:port` once it listens.
-        events: told of bugs in the handler.
+        events: told of bugs in the handler, of collections, and of requests with `access_log`.
+        tls: serve https with these.
+        exposure: whether other machines may reach it.
+        access_log: whether each request becomes an event.
+        grace_s: see `Store.collect`; None = never collect.
 
     Raises:
-        UsageError: the host is not loopback.
+        UsageError: the host may not be listened on like this.
+        SetupError: the certificate or its key can't be used.
         NetworkError: the port is taken, or the server died.
     """
     stopped = threading.Event()
     remove = cancel.on_cancel(stopped.set)
-    registry = EmbeddedRegistry(store, host=host, port=port, options=options, events=events)
+    registry = EmbeddedRegistry(
+        store,
+        host=host,
+        port=port,
+        options=options,
+        events=events,
+        tls=tls,
+        exposure=exposure,
+        access_log=access_log,
+    )
+    if registry.options.read_only:
+        grace_s = None
+    interval_s = min(_LONGEST_INTERVAL_S, max(1.0, (grace_s or 0.0) / 4))
     try:
         with registry:
             on_started(registry.host)
+            due = store.clock() + interval_s
             while not stopped.wait(1.0):
                 registry.check()
+                if grace_s is not None and store.clock() >= due:
+                    _collect(store, grace_s, stopped.is_set, events)
+                    due = store.clock() + interval_s
     finally:
         remove()
+
+
+def _collect(
+    store: Store, grace_s: float, is_stopped: Callable[[], bool], events: EventSink
+) -> None:
+    """Collect once; a failure is told, and the next one may do better."""
+    try:
+        found = store.collect(store.clock(), grace_s, is_stopped=is_stopped)
+    except CiRegistryError as error:
+        store.metrics.count_failed_collection()
+        events(Log(message=f"garbage collection failed: {error.headline}", level=Level.ERROR))
+        return
+    if found.manifests or found.blobs or found.uploads:
+        text = (
+            f"garbage collection: {found.manifests} manifests, {found.blobs} blobs and"
+            f" {found.uploads} uploads removed, {found.size_bytes} bytes freed"
+        )
+        events(Log(message=text))
