@@ -6,11 +6,12 @@ from ci_registry.builders.interface import BuildRequest
 from ci_registry.dockerfile.model import Dockerfile, Stage
 from ci_registry.errors import BuildError, IntegrityError, StorageError, ToolError, UsageError
 from ci_registry.files import remove_tree
+from ci_registry.oci.image_config import parse_config_platform
 from ci_registry.oci.manifest import Descriptor, Index, Manifest
-from ci_registry.oci.platform import Platform, normalise_platform, parse_platform
+from ci_registry.oci.platform import Platform, parse_platform
 from ci_registry.registry.content import bounded
 from ci_registry.registry.layout import Layout
-from ci_registry.strict import MAX_JSON_BYTES, as_object, as_text, parse_json
+from ci_registry.strict import MAX_JSON_BYTES
 
 
 def config_platform(layout: Layout, image: Manifest) -> Platform:
@@ -23,20 +24,6 @@ def config_platform(layout: Layout, image: Manifest) -> Platform:
     chunks = layout.open(image.config.digest)
     body = b"".join(bounded(chunks, MAX_JSON_BYTES, what=what))
     return parse_config_platform(body, what=what)
-
-
-def parse_config_platform(body: bytes, *, what: str) -> Platform:
-    """Return the platform in the bytes of an image config.
-
-    Raises:
-        IntegrityError: they are no image config.
-    """
-    config = as_object(parse_json(body, what=what), what=what)
-    os, architecture, variant = (
-        as_text(config.get(key) or "", what=f"{what}.{key}")
-        for key in ("os", "architecture", "variant")
-    )
-    return normalise_platform(os, architecture, variant)
 
 
 def check_fixed_platform(dockerfile: Dockerfile, request: BuildRequest) -> None:

@@ -18,6 +18,8 @@ _COMMANDS = {
     "scan": ("image", "Scan and judge an image in a registry or a layout."),
     "sign": ("image", "Sign a digest that passed, and verify what was written."),
     "verify": ("image", "Verify the signatures of an image with the public key."),
+    "copy": ("registry", "Copy images between registries, layouts and archives."),
+    "ls": ("registry", "List the tags of a repository."),
     "serve": ("serve", "Serve a registry on loopback, for tests and laptops."),
     "config": ("config", "Show, check and describe the settings."),
     "policy": ("policy", "Check and explain the policy and the waivers."),

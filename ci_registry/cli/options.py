@@ -11,12 +11,18 @@ from ci_registry.events import Level
 Command = Callable[..., Any]
 
 
-def setting_options(*, scopes: tuple[Scope, ...] = tuple(Scope)) -> Callable[[Command], Command]:
-    """Add an option for every setting of these scopes; values stay raw, `config.load` reads them."""
+def setting_options(
+    *, scopes: tuple[Scope, ...] = tuple(Scope), parts: tuple[str, ...] = ()
+) -> Callable[[Command], Command]:
+    """Add an option for every setting of these scopes; values stay raw, `config.load` reads them.
+
+    `parts` names the sections (`network`) and settings (`config`) to offer; empty: all.
+    """
 
     def decorate(function: Command) -> Command:
         for spec in reversed(all_options()):
-            if spec.scope in scopes and not spec.is_secret:
+            wanted = not parts or spec.path[0] in parts
+            if wanted and spec.scope in scopes and not spec.is_secret:
                 function = _option(spec)(function)
         return function
 

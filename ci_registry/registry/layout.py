@@ -24,6 +24,7 @@ from ci_registry.oci.manifest import (
 )
 from ci_registry.oci.platform import Platform, normalise_platform
 from ci_registry.registry.blob_files import incoming, link, pieces
+from ci_registry.registry.companions import is_companion
 from ci_registry.registry.content import (
     bounded,
     opened,
@@ -41,14 +42,19 @@ from ci_registry.registry.layout_entries import (
 from ci_registry.registry.referrers import (
     check_subject,
     fallback_tag,
-    is_fallback_tag,
     merged,
     referrer_descriptor,
 )
 from ci_registry.strict import MAX_JSON_BYTES, as_list, as_object, as_text, parse_json
 
 MAX_INDEX_BYTES = 16 * 1024 * 1024
-_LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
+LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
+
+
+def index_json(entries: list[dict[str, object]]) -> bytes:
+    """Return the bytes of an `index.json`."""
+    index = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": entries}
+    return (json.dumps(index, indent=2) + "\n").encode()
 
 
 class Layout:
@@ -67,7 +73,7 @@ class Layout:
         """Make an empty layout; an existing one is left as it is."""
         layout = cls(path)
         if not (path / "index.json").exists():
-            write_atomic(path / "oci-layout", _LAYOUT_FILE, sync=False)
+            write_atomic(path / "oci-layout", LAYOUT_FILE, sync=False)
             layout._write_index([])
         return layout
 
@@ -88,29 +94,29 @@ class Layout:
         return tuple(parse_descriptor(entry, what=what) for entry in self._read_index())
 
     def _read_index(self) -> list[dict[str, object]]:
-        what = f"{self.path}/index.json"
         if not (self.path / "index.json").is_file() or not (self.path / "oci-layout").is_file():
             raise IntegrityError(
                 f"{self.path} is not an OCI image layout: index.json or oci-layout is missing",
                 hint="name a folder that was written by `buildx --output type=oci,tar=false`, "
                 "skopeo, crane or ci-registry",
             )
-        marker = parse_json(read_file(self.path / "oci-layout", max_bytes=4096), what="oci-layout")
-        version = as_object(marker, what="oci-layout").get("imageLayoutVersion")
+        marker = read_file(self.path / "oci-layout", max_bytes=4096)
+        raw = read_file(self.path / "index.json", max_bytes=MAX_INDEX_BYTES)
+        return self._parsed_index(marker, raw)
+
+    def _parsed_index(self, marker: bytes, raw: bytes) -> list[dict[str, object]]:
+        """Return the entries in the bytes of `index.json`, when `oci-layout` is one that we know."""
+        what = f"{self.path}/index.json"
+        document = parse_json(marker, what="oci-layout")
+        version = as_object(document, what="oci-layout").get("imageLayoutVersion")
         if version != "1.0.0":
             raise IntegrityError(f"{self.path}: OCI layout version {version!r}, expected '1.0.0'")
-        raw = read_file(self.path / "index.json", max_bytes=MAX_INDEX_BYTES)
         index = as_object(parse_json(raw, what=what, max_bytes=MAX_INDEX_BYTES), what=what)
         entries = as_list(index.get("manifests") or [], what=what)
         return [as_object(entry, what=what) for entry in entries]
 
     def _write_index(self, entries: list[dict[str, object]]) -> None:
-        index = {
-            "schemaVersion": 2,
-            "mediaType": media_types.OCI_INDEX,
-            "manifests": entries,
-        }
-        write_atomic(self.path / "index.json", json.dumps(index, indent=2) + "\n", sync=False)
+        write_atomic(self.path / "index.json", index_json(entries), sync=False)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -148,7 +154,7 @@ class Layout:
         dependents: set[Digest] = set()
         for entry in images.values():
             manifest = self.fetch(entry.digest)
-            if manifest.subject is not None or is_fallback_tag(tag_of(entry)):
+            if manifest.subject is not None or is_companion(tag_of(entry)):
                 dependents.add(entry.digest)
             elif isinstance(manifest, Index):
                 dependents |= {child.digest for child in manifest.manifests}
@@ -323,7 +329,7 @@ class Layout:
                 found.append(referrer_descriptor(manifest))
             if tag_of(entry) == fallback_tag(subject) and isinstance(manifest, Index):
                 listed = manifest.manifests
-        return merged(tuple(found), listed)
+        return merged(tuple(found), listed, subject=subject)
 
     def attach(self, subject: Descriptor, body: bytes, media_type: str) -> Digest:
         """Put a manifest that has `subject`, by digest."""

@@ -52,14 +52,20 @@ def referrer_descriptor(manifest: Manifest | Index) -> Descriptor:
     )
 
 
-def merged(*lists: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
-    """Return the descriptors of all lists, each digest once, the first list that has it wins."""
+def merged(
+    *lists: tuple[Descriptor, ...], subject: Digest | str = "one manifest"
+) -> tuple[Descriptor, ...]:
+    """Return the descriptors of all lists, each digest once, the first list that has it wins.
+
+    Raises:
+        IntegrityError: more than `MAX_REFERRERS`; a part of them would pass for all.
+    """
     found: dict[Digest, Descriptor] = {}
     for descriptors in lists:
         for descriptor in descriptors:
             found.setdefault(descriptor.digest, descriptor)
     if len(found) > MAX_REFERRERS:
-        raise IntegrityError(f"more than {MAX_REFERRERS} referrers of one manifest")
+        raise IntegrityError(f"more than {MAX_REFERRERS} referrers of {subject}")
     return tuple(found.values())
 
 
@@ -95,9 +101,10 @@ def listed_referrers(session: Session, repository: str, subject: Digest) -> tupl
                 response, doing=f"list the referrers of {name}@{subject}", host=session.host
             )
         pages.append(_parsed_page(response.body, f"referrers of {name}@{subject.short}"))
+        merged(*pages, subject=subject)  # too many: said before the last page
         url = session.page_after(response)
         if not url:
-            return merged(*pages)
+            return merged(*pages, subject=subject)
     raise RegistryError(f"{name} lists the referrers of {subject} without an end")
 
 

@@ -278,7 +278,7 @@ class RemoteRepository:
     def referrers(self, subject: Digest) -> tuple[Descriptor, ...]:
         """Return every referrer, from the API and the fallback tag, merged by digest, all pages."""
         listed = listed_referrers(self._session, self._repository, Digest(subject))
-        return merged(listed, fallback_referrers(self, Digest(subject)))
+        return merged(listed, fallback_referrers(self, Digest(subject)), subject=subject)
 
     def attach(self, subject: Descriptor, body: bytes, media_type: str) -> Digest:
         """Put a manifest that has `subject`, by digest; maintain the fallback index where needed."""

@@ -97,7 +97,7 @@ def upload_blobs(
         target=target,
         cancel=cancel,
         mount_from=mount_from,
-        report=lambda blob: _Reporter(on_event, image=image, step=step, blob=blob),
+        report=lambda blob: BlobProgress(on_event, image=image, step=step, blob=blob),
     )
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="blob") as pool:
         order = sorted(unique.values(), key=lambda blob: -blob.size)
@@ -116,7 +116,7 @@ class _OneUpload:
     target: Repository
     cancel: Cancel
     mount_from: tuple[str, ...]
-    report: Callable[[Descriptor], "_Reporter"]
+    report: Callable[[Descriptor], "BlobProgress"]
     stop: threading.Event = field(default_factory=threading.Event)
     errors: list[BaseException] = field(default_factory=list)
 
@@ -135,7 +135,7 @@ class _OneUpload:
         report.end(pushed.outcome)
         return pushed
 
-    def _pieces(self, blob: Descriptor, report: "_Reporter") -> Iterator[bytes]:
+    def _pieces(self, blob: Descriptor, report: "BlobProgress") -> Iterator[bytes]:
         report.begin()
         for piece in self.source.open(blob.digest):
             self.cancel.check()
@@ -152,7 +152,7 @@ def _settle(futures: dict[Digest, Future[PushedBlob]]) -> None:
         future.cancel()
 
 
-class _Reporter:
+class BlobProgress:
     """Sends the progress of one blob, at most once per MiB."""
 
     def __init__(self, on_event: EventSink, *, image: str, step: str, blob: Descriptor) -> None:

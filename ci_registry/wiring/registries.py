@@ -39,10 +39,13 @@ def open_store(folder: Path | None, *, durable: bool = True) -> Iterator[Store]:
 class Registries:
     """The registries of one run."""
 
-    def __init__(self, caller: Caller, basis: Basis, client: HttpClient) -> None:
+    def __init__(
+        self, caller: Caller, basis: Basis, client: HttpClient, hosts: tuple[str, ...] = ()
+    ) -> None:
+        """`hosts` may be logged in to with the given password, beside the destinations of images."""
         self.client = client
         self._caller = caller
-        self.credentials = _credentials(caller, basis)
+        self.credentials = _credentials(caller, basis, hosts)
         self._remote = RemoteRegistry(
             client, credentials=self.credentials, on_event=caller.on_event
         )
@@ -67,8 +70,13 @@ class Registries:
 
 
 @contextlib.contextmanager
-def open_registries(caller: Caller, basis: Basis) -> Iterator[Registries]:
-    """Open the HTTP client of a run; its connections are closed at the end."""
+def open_registries(
+    caller: Caller, basis: Basis, *, hosts: tuple[str, ...] = ()
+) -> Iterator[Registries]:
+    """Open the HTTP client of a run; its connections are closed at the end.
+
+    `hosts` are those that a command names to be written to; the given password counts there too.
+    """
     settings = basis.settings.network
     names = (*_PROXY_NAMES, *(name.lower() for name in _PROXY_NAMES))
     http = HttpSettings(
@@ -80,7 +88,7 @@ def open_registries(caller: Caller, basis: Basis) -> Iterator[Registries]:
         proxy_env={name: caller.env[name] for name in names if caller.env.get(name)},
     )
     with HttpClient(http, caller.cancel, on_event=caller.on_event) as client:
-        yield Registries(caller, basis, client)
+        yield Registries(caller, basis, client, hosts)
 
 
 def _certs_dirs(caller: Caller) -> tuple[Path, ...]:
@@ -90,9 +98,9 @@ def _certs_dirs(caller: Caller) -> tuple[Path, ...]:
     return (*own, Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d"))
 
 
-def _credentials(caller: Caller, basis: Basis) -> CredentialChain:
+def _credentials(caller: Caller, basis: Basis, hosts: tuple[str, ...]) -> CredentialChain:
     """Find the logins: given ones for the destinations, the CI's own, then Docker's configuration."""
-    given = _given(caller, basis) if may_log_in(basis) else []
+    given = _given(caller, basis, hosts) if may_log_in(basis) else []
     for login in given:
         caller.masker.add(login.credentials.password)
     return credential_sources(caller.env, caller.runner, given=tuple(given))
@@ -109,9 +117,9 @@ def may_log_in(basis: Basis) -> bool:
     return is_allowed and basis.trusted.label != "untrusted"
 
 
-def _given(caller: Caller, basis: Basis) -> list[GivenCredentials]:
+def _given(caller: Caller, basis: Basis, further_hosts: tuple[str, ...]) -> list[GivenCredentials]:
     auth, env = basis.settings.auth, caller.env
-    hosts = {
+    hosts = {*further_hosts} | {
         place.registry
         for name in basis.loaded.selected
         for place in destinations(basis.settings, name)

@@ -1,0 +1,314 @@
+"""Copies tags from one place to another: compares first, copies what differs, tells about each tag."""
+
+import contextlib
+import fnmatch
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ci_registry.cancel import Cancel
+from ci_registry.errors import (
+    AccessError,
+    CancelledError,
+    CiRegistryError,
+    NotFoundError,
+    UsageError,
+)
+from ci_registry.events import EventSink, Level, Log
+from ci_registry.oci.digest import Digest
+from ci_registry.oci.manifest import Descriptor
+from ci_registry.registry.companions import is_companion, subject_of
+from ci_registry.registry.copy_attached import AttachedCopier, find_attached
+from ci_registry.registry.copy_image import CopiedImage, CopyOptions, ImageCopier
+from ci_registry.registry.interface import Repository
+from ci_registry.registry.parallel import in_parallel, lookup_pool
+from ci_registry.registry.rehearsal import Rehearsal
+from ci_registry.registry.remote import check_push_right
+from ci_registry.registry.shared_uploads import BLOBS_AT_ONCE, SharedUploads
+
+IMAGES_AT_ONCE = 16
+STEP = "copy"
+
+
+class CopyStatus(StrEnum):
+    """How copying one tag ended."""
+
+    COPIED = "copied"
+    PRESENT = "up-to-date"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyItem:
+    """One thing to copy."""
+
+    source: str
+    """Tag or digest in the source."""
+    tag: str = ""
+    """In the target; empty: by digest only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyOutcome:
+    """How one item went."""
+
+    item: CopyItem
+    status: CopyStatus
+    digest: Digest | None = None
+    image: CopiedImage | None = None
+    """Only where something was looked into; the first tag of several on one image has it."""
+    error: CiRegistryError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """The tags of both sides, where they were listed anyway."""
+
+    source: frozenset[str]
+    target: frozenset[str]
+
+
+def choose_tags(tags: Iterable[str], patterns: tuple[str, ...]) -> tuple[CopyItem, ...]:
+    """Return an item for each tag that names an image and matches a glob pattern; all without patterns.
+
+    Raises:
+        NotFoundError: none.
+    """
+    images = [tag for tag in tags if not is_companion(tag)]
+    chosen = [
+        tag
+        for tag in images
+        if not patterns or any(fnmatch.fnmatchcase(tag, pattern) for pattern in patterns)
+    ]
+    if not chosen:
+        what = f"no tag matches {' or '.join(patterns)}" if images else "there are no tags"
+        raise NotFoundError(f"{what}: nothing to copy", hint="list them: ci-registry ls")
+    return tuple(CopyItem(source=tag, tag=tag) for tag in chosen)
+
+
+class Copying:
+    """One copy between two repositories: its threads, and what it knows of both sides."""
+
+    def __init__(
+        self,
+        source: Repository,
+        target: Repository,
+        options: CopyOptions,
+        *,
+        listing: Listing | None,
+        dry_run: bool,
+        cancel: Cancel,
+        on_event: EventSink,
+        stack: contextlib.ExitStack,
+    ) -> None:
+        """`stack` ends the threads; use `copy_items`."""
+        self.source = source
+        self.real_target = target
+        self.target = Rehearsal(target) if dry_run else target
+        self.options = options
+        self.listing = listing
+        self.is_dry = dry_run
+        self.cancel = cancel
+        self.on_event = on_event
+        self.lookups = stack.enter_context(lookup_pool())
+        self.workers = stack.enter_context(
+            ThreadPoolExecutor(IMAGES_AT_ONCE, thread_name_prefix="image")
+        )
+        blobs = stack.enter_context(ThreadPoolExecutor(BLOBS_AT_ONCE, thread_name_prefix="blob"))
+        uploads = SharedUploads(
+            source, self.target, pool=blobs, cancel=cancel, on_event=on_event, step=STEP
+        )
+        self.attached = AttachedCopier(
+            source,
+            self.target,
+            uploads=uploads,
+            lookups=self.lookups,
+            known_tags=listing.source if listing is not None else None,
+        )
+        self.images = ImageCopier(
+            source,
+            self.target,
+            options,
+            attached=self.attached,
+            uploads=uploads,
+            lookups=self.lookups,
+            cancel=cancel,
+        )
+
+    def compare(self, item: CopyItem) -> tuple[CopyItem, Descriptor | None, Descriptor | None]:
+        """Return what an item is in the source and in the target: two HEAD requests at most."""
+        self.cancel.check()
+        found = self.source.resolve(item.source)
+        absent = self.listing is not None and item.tag not in self.listing.target
+        if found is None or (absent and item.tag):
+            return item, found, None
+        return item, found, self.target.resolve(item.tag or found.digest)
+
+    def log(self, message: str, level: Level = Level.INFO) -> None:
+        """Tell one line."""
+        self.on_event(Log(message=message, level=level, step=STEP))
+
+
+def copy_items(
+    source: Repository,
+    target: Repository,
+    items: tuple[CopyItem, ...],
+    options: CopyOptions,
+    *,
+    deep: bool,
+    dry_run: bool = False,
+    listing: Listing | None = None,
+    cancel: Cancel,
+    on_event: EventSink,
+) -> tuple[CopyOutcome, ...]:
+    """Copy every item; one that fails does not stop the others.
+
+    Without `deep`, an item that is the same digest on both sides costs two HEAD requests and is
+    done; with it, its platforms and referrers are compared too.
+
+    Args:
+        source: where from.
+        target: where to; nothing is written there with `dry_run`.
+        items: what.
+        options: what of each image.
+        deep: look into images that are equal already.
+        dry_run: find out and tell, write nothing.
+        listing: the tags of both sides when they are known; then cosign's and fallback tags of the
+            source are compared too, and tags that the target lacks are not asked for.
+        cancel: ends the copy at the next piece; no tag moves afterwards.
+        on_event: gets a line per tag and the progress of each blob.
+
+    Raises:
+        AccessError: we may not read the source or write to the target at all.
+        CancelledError: interrupted.
+    """
+    with contextlib.ExitStack() as stack:
+        copying = Copying(
+            source,
+            target,
+            options,
+            listing=listing,
+            dry_run=dry_run,
+            cancel=cancel,
+            on_event=on_event,
+            stack=stack,
+        )
+        compared = tuple(in_parallel(copying.compare, items, pool=copying.lookups))
+        done: dict[CopyItem, CopyOutcome] = {}
+        groups: dict[Digest, list[CopyItem]] = {}
+        roots: dict[Digest, Descriptor] = {}
+        look_inside = deep or bool(options.platforms)
+        for item, found, there in compared:
+            if found is None:
+                done[item] = _absent(source, item)
+            elif there is not None and there.digest == found.digest and not look_inside:
+                done[item] = CopyOutcome(item=item, status=CopyStatus.PRESENT, digest=found.digest)
+            else:
+                groups.setdefault(found.digest, []).append(item)
+                roots[found.digest] = found
+        if groups and not dry_run:
+            check_push_right(target)
+        work = ((roots[digest], tuple(group)) for digest, group in groups.items())
+        copied = in_parallel(_image_copier(copying), work, pool=copying.workers)
+        for outcomes in copied:
+            done.update((outcome.item, outcome) for outcome in outcomes)
+        further = _companions(copying, done) if options.with_referrers else ()
+        return (*(done[item] for item in items), *further)
+
+
+def _absent(source: Repository, item: CopyItem) -> CopyOutcome:
+    error = NotFoundError(f"{source.name} has no {item.source}", hint="check the name and the tag")
+    return CopyOutcome(item=item, status=CopyStatus.FAILED, error=error)
+
+
+def _image_copier(
+    copying: Copying,
+) -> Callable[[tuple[Descriptor, tuple[CopyItem, ...]]], tuple[CopyOutcome, ...]]:
+    """Return what copies one image with all of its tags."""
+
+    def run(work: tuple[Descriptor, tuple[CopyItem, ...]]) -> tuple[CopyOutcome, ...]:
+        root, items = work
+        tags = tuple(item.tag for item in items if item.tag)
+        name = (
+            f"{copying.target.name}:{tags[0]}" if tags else f"{copying.target.name}@{root.digest}"
+        )
+        copying.cancel.check()
+        try:
+            image = copying.images.copy(root, tags, image=name)
+        except (CancelledError, UsageError):
+            raise
+        except CiRegistryError as error:
+            copying.log(f"{name}: {error.headline}", Level.ERROR)
+            return tuple(_failed(item, error) for item in items)
+        for note in image.notes:
+            copying.log(f"{name}: {note}", Level.WARNING)
+        status = CopyStatus.COPIED if image.changed else CopyStatus.PRESENT
+        first, *rest = items
+        return (
+            CopyOutcome(item=first, status=status, digest=image.digest, image=image),
+            *(CopyOutcome(item=item, status=status, digest=image.digest) for item in rest),
+        )
+
+    return run
+
+
+def _failed(item: CopyItem, error: CiRegistryError) -> CopyOutcome:
+    return CopyOutcome(item=item, status=CopyStatus.FAILED, error=error)
+
+
+def _companions(copying: Copying, done: dict[CopyItem, CopyOutcome]) -> Iterator[CopyOutcome]:
+    """Compare the signature tags of images that were equal already, and copy what is new."""
+    if copying.listing is None:
+        return
+    handled = {
+        outcome.digest
+        for outcome in done.values()
+        if outcome.status is CopyStatus.COPIED or outcome.image is not None
+    }
+    tags = sorted(
+        tag
+        for tag in copying.listing.source
+        if is_companion(tag) and subject_of(tag) not in handled
+    )
+    items = (CopyItem(source=tag, tag=tag) for tag in tags)
+    for item, found, there in in_parallel(copying.compare, items, pool=copying.lookups):
+        if found is None or (there is not None and there.digest == found.digest):
+            continue
+        outcome = _copy_companion(copying, item)
+        if outcome is not None:
+            yield outcome
+
+
+def _copy_companion(copying: Copying, item: CopyItem) -> CopyOutcome | None:
+    """Copy what belongs to the subject of a companion tag, when the target has that subject."""
+    subject = subject_of(item.source)
+    try:
+        if subject is None or copying.target.resolve(subject) is None:
+            return None
+        found = find_attached(
+            copying.source, subject, copying.listing.source if copying.listing else None
+        )
+        outcome = copying.attached.copy((found,), image=f"{copying.target.name}:{item.tag}")
+    except (CancelledError, AccessError):
+        raise
+    except CiRegistryError as error:
+        return _failed(item, error)
+    for note in outcome.notes:
+        copying.log(f"{copying.target.name}:{item.tag}: {note}", Level.WARNING)
+    if not outcome.copied:
+        return None
+    return CopyOutcome(item=item, status=CopyStatus.COPIED, digest=subject)
+
+
+def expect_digest(digest: Digest | None, found: Digest) -> None:
+    """Refuse a target that names another digest than the source has.
+
+    Raises:
+        UsageError: they differ.
+    """
+    if digest is not None and digest != found:
+        raise UsageError(
+            f"the target names {digest}, the source is {found}",
+            hint="a copy never changes a digest: leave the target's out",
+        )

@@ -1,0 +1,79 @@
+"""Carries the blobs of many images to one repository, each blob once however many images share it."""
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from ci_registry.cancel import Cancel
+from ci_registry.events import EventSink
+from ci_registry.oci.digest import Digest
+from ci_registry.oci.manifest import Descriptor
+from ci_registry.registry.content import opened
+from ci_registry.registry.interface import BlobOutcome, PushedBlob, Repository
+from ci_registry.registry.transfer import BlobProgress
+
+BLOBS_AT_ONCE = 16
+
+
+class SharedUploads:
+    """Uploads of one pair of repositories; bytes stream from one to the other and touch no disk."""
+
+    def __init__(
+        self,
+        source: Repository,
+        target: Repository,
+        *,
+        pool: ThreadPoolExecutor,
+        cancel: Cancel,
+        on_event: EventSink,
+        step: str,
+    ) -> None:
+        """`pool` runs nothing that waits for an upload."""
+        self._source = source
+        self._target = target
+        self._pool = pool
+        self._cancel = cancel
+        self._on_event = on_event
+        self._step = step
+        self._lock = threading.Lock()
+        self._begun: dict[Digest, Future[PushedBlob]] = {}
+
+    def ensure(self, blobs: tuple[Descriptor, ...], *, image: str) -> tuple[PushedBlob, ...]:
+        """Wait until all blobs are in the target; those that another image brought count as present.
+
+        Raises:
+            CiRegistryError: the first error, also when another image met it.
+        """
+        unique = {blob.digest: blob for blob in blobs}
+        waiting = []
+        for blob in sorted(unique.values(), key=lambda blob: -blob.size):
+            with self._lock:
+                own = blob.digest not in self._begun
+                if own:
+                    self._begun[blob.digest] = self._pool.submit(self._upload, blob, image)
+                waiting.append((own, self._begun[blob.digest]))
+        done = []
+        for own, future in waiting:
+            pushed = future.result()
+            if not own:
+                pushed = dataclasses.replace(pushed, outcome=BlobOutcome.PRESENT, bytes_sent=0)
+            done.append(pushed)
+        return tuple(done)
+
+    def _upload(self, blob: Descriptor, image: str) -> PushedBlob:
+        progress = BlobProgress(self._on_event, image=image, step=self._step, blob=blob)
+        self._cancel.check()
+        pushed = self._target.push_blob(
+            blob, lambda: self._pieces(blob, progress), mount_from=(self._source.name,)
+        )
+        progress.end(pushed.outcome)
+        return pushed
+
+    def _pieces(self, blob: Descriptor, progress: BlobProgress) -> Iterator[bytes]:
+        progress.begin()
+        with opened(lambda: self._source.open(blob.digest)) as chunks:
+            for piece in chunks:
+                self._cancel.check()
+                yield piece
+                progress.add(len(piece))

@@ -1,0 +1,125 @@
+"""Opens the places that the registry commands name: registries, layouts, archives."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ci_registry.errors import NotFoundError, UsageError
+from ci_registry.files import work_folder, work_root
+from ci_registry.oci.manifest import Descriptor
+from ci_registry.registry.interface import Repository
+from ci_registry.registry.layout import Layout
+from ci_registry.registry.place import Place, PlaceKind
+from ci_registry.wiring.basis import Caller, read_basis
+from ci_registry.wiring.registries import Registries, open_registries
+
+if TYPE_CHECKING:
+    from ci_registry.registry.archive import ArchiveWriter
+
+_READ_ONLY = (PlaceKind.OCI_ARCHIVE, PlaceKind.DOCKER_ARCHIVE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Opens places for one command."""
+
+    registries: Registries
+    caller: Caller
+    stack: contextlib.ExitStack
+
+    def scratch(self) -> Path:
+        """Return a private folder that is gone at the end of the command."""
+        return self.stack.enter_context(work_folder(work_root(self.caller.env)))
+
+    def readable(self, place: Place, *, every_image: bool = False) -> Repository:
+        """Open a place for reading; of a Docker archive the image that is named, or every one.
+
+        Raises:
+            NotFoundError: there is no such file or folder.
+            IntegrityError: it is not what its name says.
+        """
+        if place.reference is not None:
+            return self.registries.open(place.reference)
+        path = _existing(place)
+        if place.kind is PlaceKind.LAYOUT:
+            layout = Layout(path)
+            layout.entries()
+            return layout
+        if place.kind is PlaceKind.OCI_ARCHIVE:
+            from ci_registry.registry.archive import open_archive
+
+            return open_archive(path)
+        from ci_registry.registry.docker_archive import convert_all, convert_archive
+
+        layout = Layout.create(self.scratch() / "layout")
+        if every_image:
+            convert_all(path, layout)
+        else:
+            descriptor = convert_archive(path, layout, name=place.tag)
+            if place.tag:
+                layout.set_root(descriptor, tag=place.tag)
+        return layout
+
+    def writable(self, place: Place, *, dry_run: bool = False) -> Repository:
+        """Open a registry or layout for writing; a layout that does not exist is made.
+
+        Raises:
+            UsageError: an archive, which can't be changed.
+        """
+        if place.reference is not None:
+            return self.registries.open(place.reference)
+        if place.kind in _READ_ONLY or place.path is None:
+            raise UsageError(f"{place} can't be changed", hint="unpack it with ci-registry copy")
+        exists = (place.path / "index.json").exists()
+        return Layout.create(self.scratch() / "layout" if dry_run and not exists else place.path)
+
+    def archive(self, path: Path) -> "ArchiveWriter":
+        """Begin a new OCI archive; what is not finished leaves nothing behind."""
+        from ci_registry.registry.archive import ArchiveWriter
+
+        return self.stack.enter_context(ArchiveWriter.creating(path))
+
+
+def _existing(place: Place) -> Path:
+    path = place.path
+    if path is None or not path.exists():
+        raise NotFoundError(f"{place.name} does not exist")
+    if place.kind is not PlaceKind.LAYOUT and not path.is_file():
+        raise UsageError(f"{place.name} is no file", hint="name a folder with oci:")
+    return path
+
+
+@contextlib.contextmanager
+def open_places(caller: Caller, *written: Place) -> Iterator[Places]:
+    """Open what is needed to reach places; `written` are those that may be written to.
+
+    The given user name and password (`registry-username`) count for the hosts of `written` alone.
+    """
+    basis = read_basis(caller, needs_images=False)
+    hosts = tuple(p.reference.registry for p in written if p.reference is not None)
+    with (
+        contextlib.ExitStack() as stack,
+        open_registries(caller, basis, hosts=hosts) as registries,
+    ):
+        yield Places(registries=registries, caller=caller, stack=stack)
+
+
+def resolve_place(repository: Repository, place: Place) -> Descriptor:
+    """Return the manifest that a place names: its digest, its tag, `latest`, or the only image of a layout.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    if isinstance(repository, Layout) and not place.target:
+        return repository.root()
+    found = repository.resolve(place.target or "latest")
+    if found is None:
+        raise NotFoundError(f"{place} does not exist", hint="check the name, the tag and the login")
+    if place.tag and place.digest:
+        tagged = repository.resolve(place.tag)
+        if tagged is None or tagged.digest != place.digest:
+            now = tagged.digest if tagged is not None else "gone"
+            raise UsageError(f"{place.name}:{place.tag} is not at {place.digest} but {now}")
+    return found
