@@ -24,6 +24,8 @@ class OneImage:
     config_digest: str
     diff_ids: tuple[str, ...]
     """In the order of the layers."""
+    layer_sizes: tuple[int, ...] = ()
+    """Compressed, in bytes, in the same order."""
 
 
 def check_one_image(layout: Path, *, config_digest: str) -> OneImage:
@@ -48,7 +50,11 @@ def check_one_image(layout: Path, *, config_digest: str) -> OneImage:
     diff_ids = _diff_ids(_read(layout, manifest.config), manifest)
     for layer in manifest.layers:
         _hash_blob(layout, layer)
-    return OneImage(config_digest=config_digest, diff_ids=diff_ids)
+    return OneImage(
+        config_digest=config_digest,
+        diff_ids=diff_ids,
+        layer_sizes=tuple(layer.size for layer in manifest.layers),
+    )
 
 
 def _only_entry(layout: Path) -> Descriptor:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from ci_registry.advisories.ecosystems import matchable
+from ci_registry.cache import DiskCache, remembered, remembered_sha256
 from ci_registry.errors import IntegrityError, ToolError
 from ci_registry.events import EventSink, Level, Log, ignore_events
 from ci_registry.files import read_file, storage_error
@@ -18,7 +19,6 @@ from ci_registry.process import (
     Completed,
     Runner,
     allowed_environment,
-    describe_program,
 )
 from ci_registry.scanners.coverage import coverage_of
 from ci_registry.scanners.evidence import Evidence, SeenImage
@@ -32,6 +32,7 @@ from ci_registry.scanners.trivy_database import (
     open_database,
     unparsed_versions,
 )
+from ci_registry.scanners.trivy_layers import LayerResults, place_results
 from ci_registry.scanners.trivy_report import (
     MAX_REPORT_BYTES,
     TrivyReport,
@@ -44,6 +45,9 @@ OLDEST_VERSION = (0, 63, 0)
 HIJACKED_VERSIONS = ((0, 69, 4),)
 """Releases that were not made by trivy's authors and that stole secrets (March 2026)."""
 _PROBE_TIMEOUT_S = 60.0
+_ABOUT_MATCHING = ("Using severities from other vendors",)
+"""How warnings begin that come from matching, which is done in every run. All others may be about
+reading a layer, such as dpkg versions that can't be parsed: that package is dropped there."""
 _MAX_WARNINGS = 200
 _MAX_NOTES = 20
 _VERSION_TROUBLE = re.compile(
@@ -60,6 +64,11 @@ class Warnings:
     versions: list[str] = field(default_factory=list)
     others: dict[str, str] = field(default_factory=dict)
     """Message without its attributes → the first whole one."""
+
+    @property
+    def may_be_about_layers(self) -> bool:
+        """Whether something was said that would not be said again with a result that was kept."""
+        return bool(self.versions) or not all(m.startswith(_ABOUT_MATCHING) for m in self.others)
 
     def add(self, line: str) -> None:
         """Take one line: time, level, message and attributes, between tabs."""
@@ -102,6 +111,8 @@ class TrivyScanner:
     on_event: EventSink = ignore_events
     database_location: str = ""
     """What reports call the database's place; the folder when empty."""
+    cache: DiskCache | None = None
+    """Remembers facts about the program and its results of layers; None: every run starts from nothing."""
     _opened: _Opened = field(default_factory=_Opened, repr=False)
 
     @property
@@ -116,28 +127,31 @@ class TrivyScanner:
             ToolError: it is not.
             IntegrityError: its database is damaged.
         """
+        text = remembered(self.cache, self.program, "trivy --version", self._ask_version)
+        major, minor, patch = (int(part) for part in text.split("."))
+        self._check_version((major, minor, patch))
+        return ScannerInfo(
+            name=self.name,
+            version=text,
+            program=str(self.program),
+            sha256=remembered_sha256(self.cache, self.program),
+            database=self._describe_database(),
+        )
+
+    def _ask_version(self) -> str:
         command = Command(
             argv=(str(self.program), "--version"),
             env=allowed_environment(self.env, home=Path("/nonexistent")),
             cwd=Path("/"),
             timeout_s=_PROBE_TIMEOUT_S,
         )
-        done = self.run(command)
-        match = re.search(rb"^Version: (\d+)\.(\d+)\.(\d+)", done.stdout, re.MULTILINE)
+        match = re.search(rb"^Version: (\d+\.\d+\.\d+)", self.run(command).stdout, re.MULTILINE)
         if match is None:
             raise ToolError(
                 f"{self.program} is not trivy or does not run: no version in its answer",
                 hint="install trivy, or use the built-in scanner: scanner: osv",
             )
-        version = (int(match[1]), int(match[2]), int(match[3]))
-        self._check_version(version)
-        return ScannerInfo(
-            name=self.name,
-            version=".".join(map(str, version)),
-            program=str(self.program),
-            sha256=describe_program(self.program).sha256,
-            database=self._describe_database(),
-        )
+        return match[1].decode()
 
     def _check_version(self, version: tuple[int, int, int]) -> None:
         shown = ".".join(map(str, version))
@@ -162,7 +176,7 @@ class TrivyScanner:
         with self._opened.lock:
             if self._opened.database is None:
                 self._opened.database = open_database(
-                    self.database, location=self.database_location
+                    self.database, location=self.database_location, cache=self.cache
                 )
             return self._opened.database
 
@@ -181,26 +195,32 @@ class TrivyScanner:
         if opened.content is None:
             report, exit_code = _nothing(view), None
         else:
-            done = self._run(view, warnings)
-            report, exit_code = _report_of(view, done, self.timeout_s), done.exit_code
+            report, exit_code = self._report(view, image, warnings)
         return self._result(view, image, opened, report, warnings, exit_code, started)
 
-    def _run(self, view: ImageView, warnings: Warnings) -> Completed:
-        """Start trivy in the private folder; collects its distinct warnings."""
-        work = view.work
-        try:
-            for name in ("home", "cwd", "tmp"):
-                (work / name).mkdir()
-            for name in ("config.yaml", "ignore"):
-                (work / name).touch(exist_ok=False)
-        except OSError as error:
-            raise storage_error(error, work, "prepare") from error
-        make_private_cache(work / "cache", self.database)
+    def _report(
+        self, view: ImageView, image: OneImage, warnings: Warnings
+    ) -> tuple[TrivyReport, int]:
+        """Run trivy in a private folder; what it found in verified layers is kept when all went well."""
+        results = kept = None
+        private = _prepare(view.work, self.database)
+        if self.cache is not None:
+            sha256 = remembered_sha256(self.cache, self.program)
+            results = LayerResults(cache=self.cache, sha256=sha256)
+            kept = place_results(results.read(), image, private)
+        done = self._run(view, warnings, "memory" if results is None else "fs")
+        report = _report_of(view, done, self.timeout_s)
+        if results is not None and done.exit_code == 0 and not warnings.may_be_about_layers:
+            results.keep(kept, image, private)
+        return report, done.exit_code
 
+    def _run(self, view: ImageView, warnings: Warnings, backend: str) -> Completed:
+        """Start trivy; collects its distinct warnings."""
+        work = view.work
         environment = allowed_environment(self.env, home=work / "home")
         return self.run(
             Command(
-                argv=scan_arguments(self.program, view, self.timeout_s),
+                argv=scan_arguments(self.program, view, self.timeout_s, backend),
                 env=environment | {"TMPDIR": str(work / "tmp")},
                 cwd=work / "cwd",
                 timeout_s=self.timeout_s,
@@ -253,14 +273,29 @@ class TrivyScanner:
         )
 
 
-def scan_arguments(program: Path, view: ImageView, timeout_s: float) -> tuple[str, ...]:
+def _prepare(work: Path, database: Path) -> Path:
+    """Make everything that trivy gets to see below its work folder; returns its cache folder."""
+    try:
+        for name in ("home", "cwd", "tmp"):
+            (work / name).mkdir()
+        for name in ("config.yaml", "ignore"):
+            (work / name).touch(exist_ok=False)
+    except OSError as error:
+        raise storage_error(error, work, "prepare") from error
+    make_private_cache(work / "cache", database)
+    return work / "cache"
+
+
+def scan_arguments(
+    program: Path, view: ImageView, timeout_s: float, backend: str = "memory"
+) -> tuple[str, ...]:
     """Return the command line; `--platform` is not in it, because trivy ignores it for a layout."""
     work = view.work
     return (
         *(str(program), "image", "--input", str(view.layout)),
         *("--format", "json", "--output", str(work / "report.json")),
         *("--scanners", "vuln", "--list-all-pkgs", "--exit-code", "0"),
-        *("--cache-dir", str(work / "cache"), "--cache-backend", "memory"),
+        *("--cache-dir", str(work / "cache"), "--cache-backend", backend),
         *("--skip-db-update", "--skip-java-db-update", "--offline-scan"),
         *("--skip-version-check", "--disable-telemetry", "--no-progress"),
         *("--timeout", f"{int(timeout_s) + 60}s"),  # ours comes first and has the better message

@@ -16,8 +16,9 @@ from ci_registry.advisories.trivy_db import (
     read_trivy_db,
 )
 from ci_registry.advisories.versions import UnparsableVersionError, compare
+from ci_registry.cache import DiskCache, remembered_sha256
 from ci_registry.errors import IncompleteError
-from ci_registry.files import hash_file, storage_error
+from ci_registry.files import storage_error
 from ci_registry.findings import AdvisoryDatabase, Distribution, Inventory, Package
 from ci_registry.scanners.evidence import DatabaseFacts
 from ci_registry.scanners.trivy_report import TrivyReport
@@ -55,8 +56,15 @@ class OpenedDatabase:
     content: TrivyDatabase | None
 
 
-def open_database(folder: Path, *, location: str = "") -> OpenedDatabase:
+def open_database(
+    folder: Path, *, location: str = "", cache: DiskCache | None = None
+) -> OpenedDatabase:
     """Read a cache folder of trivy (`db/trivy.db` and `db/metadata.json` in it) and hash it.
+
+    Args:
+        folder: the cache folder of trivy.
+        location: what reports call it; the folder when empty.
+        cache: remembers the hash of a database, which has hundreds of megabytes, while it stays.
 
     Raises:
         IntegrityError: the database is damaged or of another schema.
@@ -67,11 +75,7 @@ def open_database(folder: Path, *, location: str = "") -> OpenedDatabase:
         content = read_trivy_db(folder)
     except IncompleteError:
         return OpenedDatabase(facts=AdvisoryDatabase(name="trivy-db", location=place), content=None)
-    path = folder / DATABASE_FILE
-    try:
-        digest = f"sha256:{hash_file(path)}"
-    except OSError as error:
-        raise storage_error(error, path, "read") from error
+    digest = f"sha256:{remembered_sha256(cache, folder / DATABASE_FILE)}"
     facts = AdvisoryDatabase(
         name="trivy-db",
         location=place,
@@ -223,6 +227,8 @@ def make_private_cache(cache: Path, database: Path) -> None:
 def _write_empty_java_index(folder: Path) -> None:
     folder.mkdir()
     with closing(sqlite3.connect(folder / "trivy-java.db")) as connection:
+        connection.execute("PRAGMA synchronous = OFF")  # gone after this run in any case
+        connection.execute("PRAGMA journal_mode = OFF")
         connection.execute(
             "CREATE TABLE artifacts (id INTEGER PRIMARY KEY, group_id TEXT, artifact_id TEXT)"
         )

@@ -39,11 +39,13 @@ def open_parts(
         if dry_run:
             target = stack.enter_context(_embedded(caller, registries, work))
         scanner: list[Scanner] = []
+        lock = threading.Lock()
 
         def open_scanner() -> Scanner:
-            if not scanner:
-                scanner.append(make_scanner(caller, basis, registries))
-            return scanner[0]
+            with lock:  # images ask at the same time: one scanner, one database, for all of them
+                if not scanner:
+                    scanner.append(make_scanner(caller, basis, registries, cache))
+                return scanner[0]
 
         yield Parts(
             builders=make_builders(caller, basis, registries, cache),
@@ -171,7 +173,7 @@ def _base_opener(registries: Registries) -> Callable[[str], tuple[Repository, st
 # --- scanners
 
 
-def make_scanner(caller: Caller, basis: Basis, registries: Registries) -> Scanner:
+def make_scanner(caller: Caller, basis: Basis, registries: Registries, cache: DiskCache) -> Scanner:
     """Return the scanner that the settings name.
 
     Raises:
@@ -187,10 +189,10 @@ def make_scanner(caller: Caller, basis: Basis, registries: Registries) -> Scanne
             now=caller.now,
             max_db_age=scan.max_db_age,
         )
-    return _trivy(caller, basis, registries)
+    return _trivy(caller, basis, registries, cache)
 
 
-def _trivy(caller: Caller, basis: Basis, registries: Registries) -> Scanner:
+def _trivy(caller: Caller, basis: Basis, registries: Registries, cache: DiskCache) -> Scanner:
     from ci_registry.scanners.trivy import TrivyScanner
     from ci_registry.wiring.databases import find_trivy_database
 
@@ -212,6 +214,7 @@ def _trivy(caller: Caller, basis: Basis, registries: Registries) -> Scanner:
         timeout_s=scan.timeout.total_seconds(),
         on_event=caller.on_event,
         database_location=location,
+        cache=cache,
     )
 
 
