@@ -144,11 +144,8 @@ def test_bug_in_a_command_without_reports_shows_no_secret(
     assert canaries.found_in(done.stdout + done.stderr) == []
 
 
-@pytest.mark.parametrize("command", ["show", "check"])
-def test_settings_are_shown_without_secrets(
-    project: Project, canaries: Canaries, command: str
-) -> None:
-    done = project.run("config", command, env=canaries.env)
+def test_settings_are_shown_without_secrets(project: Project, canaries: Canaries) -> None:
+    done = project.run("config", "show", env=canaries.env)
 
     assert done.exit_code == 0, done.stderr
     assert canaries.found_in(done.stdout + done.stderr) == []

@@ -56,13 +56,9 @@ def audit(result: dict[str, Any]) -> None:
     result["images"][0]["decision"] |= {"mode": "audit", "enforced_verdict": "block"}
 
 
-def blocked(result: dict[str, Any]) -> None:
+def blocked_while_the_run_says_pass(result: dict[str, Any]) -> None:
     result["images"][0]["verdict"] = "block"
     result["images"][0]["decision"] |= {"verdict": "block", "enforced_verdict": "block"}
-
-
-def blocked_but_the_run_says_pass(result: dict[str, Any]) -> None:
-    blocked(result)
     result["verdict"] = "pass"
 
 
@@ -79,22 +75,16 @@ def pass_beside_a_blocking_decision(result: dict[str, Any]) -> None:
     result["images"][0]["decision"] |= {"verdict": "block", "enforced_verdict": "pass"}
 
 
-def newer_version(result: dict[str, Any]) -> None:
-    result["schema_version"] = 2
-
-
 @pytest.mark.parametrize(
     "forge",
     [
         other_digest,
         dry_run,
         audit,
-        blocked,
-        blocked_but_the_run_says_pass,
+        blocked_while_the_run_says_pass,
         never_judged,
         decided_by_the_change,
         pass_beside_a_blocking_decision,
-        newer_version,
     ],
     ids=lambda forge: forge.__name__,
 )
@@ -117,10 +107,9 @@ def test_result_that_does_not_say_that_this_digest_passed_signs_nothing(
         b"",
         b"[" * 100_000,
         b'{"schema_version": 1, "schema_version": 1}',
-        b"\xff\xfe",
         b"{" + b" " * (65 * 1024 * 1024),
     ],
-    ids=["empty", "deep", "twice", "no text", "large"],
+    ids=["empty", "deep", "twice", "large"],
 )
 def test_result_that_is_none_signs_nothing(pushed: Pushed, data: bytes) -> None:
     done = pushed.sign(data)
