@@ -1,13 +1,13 @@
 """`config show | check | schema`: the settings, where each came from, and their JSON schema."""
 
 import json
-import sys
 from typing import Any
 
 import click
 
 from ci_registry.cli.caller import open_caller
 from ci_registry.cli.options import format_option, log_options, setting_options
+from ci_registry.cli.streams import write_out
 
 
 @click.group()
@@ -29,13 +29,13 @@ def show(output_format: str, **values: Any) -> None:
     rows = basis.loaded.values
     if output_format == "json":
         data = {row.key: {"value": row.value, "source": row.source} for row in rows}
-        sys.stdout.write(json.dumps(data, indent=2) + "\n")
+        write_out(json.dumps(data, indent=2) + "\n")
         return
     width = max(len(row.key) for row in rows)
     for row in rows:
-        sys.stdout.write(f"{row.key:<{width}}  {clean(row.value) or '-'}  ({row.source})\n")
+        write_out(f"{row.key:<{width}}  {clean(row.value) or '-'}  ({row.source})\n")
     for note in basis.notes:
-        sys.stdout.write(f"note: {clean(note)}\n")
+        write_out(f"note: {clean(note)}\n")
 
 
 @config.command()
@@ -48,7 +48,7 @@ def check(**values: Any) -> None:
     with open_caller(values) as caller:
         basis = read_basis(caller)
     names = ", ".join(basis.loaded.selected)
-    sys.stdout.write(
+    write_out(
         f"settings are valid: images {names}; policy {basis.policy.name} from"
         f" {basis.policy.source}; {len(basis.waivers)} waivers\n"
     )
@@ -59,4 +59,4 @@ def schema() -> None:
     """Print the JSON schema of .ci-registry.yml, for editors."""
     from ci_registry.config.schema import json_schema
 
-    sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
+    write_out(json.dumps(json_schema(), indent=2) + "\n")

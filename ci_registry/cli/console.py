@@ -1,14 +1,18 @@
 """Draws the event stream: live lines on a terminal, folded groups in CI, JSON lines for machines."""
 
+import contextlib
 import json
+import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TextIO
 
+from ci_registry.cli.streams import Lines
 from ci_registry.cli.workflow_commands import defused, write_command
 from ci_registry.events import Event, Level, Log, Progress, StepEnded, StepStarted
+from ci_registry.reports.escape import command_data
 from ci_registry.secret import Masker
 
 if TYPE_CHECKING:
@@ -21,6 +25,23 @@ _MARKS = {"passed": "✓", "failed": "✗", "error": "✗", "skipped": "-"}
 def clean(text: str) -> str:
     """Return one line of foreign text without control characters, so that it can't drive a terminal."""
     return "".join(c if c.isprintable() else " " for c in text.replace("\n", " ⏎ "))
+
+
+def _is_shown(level: Level, wanted: Level) -> bool:
+    return list(Level).index(level) >= list(Level).index(wanted)
+
+
+def _level_of(event: Event) -> Level:
+    """Return how important an event is to somebody who asked for warnings only."""
+    if isinstance(event, Log):
+        return event.level
+    is_bad = isinstance(event, StepEnded) and event.status not in ("passed", "skipped")
+    return Level.ERROR if is_bad else Level.INFO
+
+
+def _section(event: StepEnded) -> str:
+    """Return the name of a section in the characters that GitLab takes."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", f"{event.image}_{event.step}")
 
 
 class PlainConsole:
@@ -36,9 +57,9 @@ class PlainConsole:
         clock: Callable[[], float],
     ) -> None:
         """`groups` is `github`, `gitlab` or empty."""
-        self._stream = stream
+        self._lines = Lines(stream)
         self._masker = masker
-        self._verbose = level is Level.DEBUG
+        self._level = level
         self._quiet = level in (Level.WARNING, Level.ERROR)
         self._groups = groups
         self._clock = clock
@@ -59,11 +80,10 @@ class PlainConsole:
                 return
 
     def _log(self, event: Log) -> None:
-        important = event.level in (Level.WARNING, Level.ERROR)
-        if not important and (self._quiet or (event.level is Level.DEBUG and not self._verbose)):
+        if not _is_shown(event.level, self._level):
             return
-        prefix = f"{event.image}: " if event.image else ""
-        word = f"{event.level}: " if important else ""
+        prefix = f"{clean(event.image)}: " if event.image else ""
+        word = f"{event.level}: " if event.level in (Level.WARNING, Level.ERROR) else ""
         line = f"{word}{prefix}{clean(event.message)}"
         with self._lock:
             held = self._held.get((event.image, event.step))
@@ -77,7 +97,7 @@ class PlainConsole:
             held = self._held.pop((event.image, event.step), [])
             reason = f": {clean(event.reason)}" if event.reason else ""
             mark = _MARKS.get(event.status, "?")
-            line = f"{mark} {event.image} {event.step} {event.duration_s:.1f}s{reason}"
+            line = f"{mark} {clean(event.image)} {event.step} {event.duration_s:.1f}s{reason}"
             if not self._groups or not held:
                 if not (self._quiet and event.status in ("passed", "skipped")):
                     self._print(line)
@@ -89,27 +109,24 @@ class PlainConsole:
 
     def _open_group(self, event: StepEnded, title: str) -> None:
         if self._groups == "github":
-            self._command(f"::group::{title}")
+            self._command(f"::group::{command_data(title)}")
         else:
-            name = f"{event.image}_{event.step}".replace(" ", "_")
-            self._print(
-                f"\x1b[0Ksection_start:{int(self._clock())}:{name}[collapsed=true]\r\x1b[0K{title}"
-            )
+            start = f"section_start:{int(self._clock())}:{_section(event)}[collapsed=true]"
+            self._print(f"\x1b[0K{start}\r\x1b[0K{title}")
 
     def _close_group(self, event: StepEnded) -> None:
         if self._groups == "github":
             self._command("::endgroup::")
         else:
-            name = f"{event.image}_{event.step}".replace(" ", "_")
-            self._print(f"\x1b[0Ksection_end:{int(self._clock())}:{name}\r\x1b[0K")
+            self._print(f"\x1b[0Ksection_end:{int(self._clock())}:{_section(event)}\r\x1b[0K")
 
     def _command(self, line: str) -> None:
-        write_command(self._stream, self._masker.mask(line))
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+            write_command(self._lines.stream, self._masker.mask(line))
 
     def _print(self, line: str) -> None:
         text = self._masker.mask(line)
-        self._stream.write((defused(text) if self._groups == "github" else text) + "\n")
-        self._stream.flush()
+        self._lines.write(defused(text) if self._groups == "github" else text)
 
     def close(self) -> None:
         """Print what is still held, for steps that never ended."""
@@ -123,23 +140,26 @@ class PlainConsole:
 class JsonConsole:
     """One JSON object a line on stderr."""
 
-    def __init__(self, stream: TextIO, masker: Masker, clock: Callable[[], float]) -> None:
-        self._stream = stream
+    def __init__(
+        self, stream: TextIO, masker: Masker, *, level: Level, clock: Callable[[], float]
+    ) -> None:
+        self._lines = Lines(stream)
         self._masker = masker
+        self._level = level
         self._clock = clock
         self._lock = threading.Lock()
 
     def __call__(self, event: Event, /) -> None:
         """Print one event."""
         kind = {Log: "log", StepStarted: "step-started", StepEnded: "step-ended"}.get(type(event))
-        if kind is None:
+        if kind is None or not _is_shown(_level_of(event), self._level):
             return
+        event = self._masker.mask_value(event)
         names = tuple(type(event).__dataclass_fields__)
         record = {"time": round(self._clock(), 3), "event": kind}
         record |= {name: getattr(event, name) for name in names}
         with self._lock:
-            self._stream.write(self._masker.mask(json.dumps(record, default=str)) + "\n")
-            self._stream.flush()
+            self._lines.write(json.dumps(record, default=str))
 
     def close(self) -> None:
         """Nothing is held."""
@@ -205,7 +225,7 @@ def open_console(
 ) -> Console:
     """Choose how events are drawn: JSON when asked, bars on a terminal, groups in CI, else lines."""
     if log_format == "json":
-        return JsonConsole(sys.stderr, masker, time.time)
+        return JsonConsole(sys.stderr, masker, level=level, clock=time.time)
     groups = ""
     if env.get("GITHUB_ACTIONS") == "true":
         groups = "github"

@@ -1,7 +1,6 @@
 """Single steps on images: `build`, `scan`, `sign`, `verify`."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import click
 
 from ci_registry.cli.caller import open_caller
 from ci_registry.cli.options import format_option, log_options, setting_options
+from ci_registry.cli.streams import write_out
 from ci_registry.config.options import Scope
 
 _SHARED = (Scope.SETTINGS, Scope.RUN)
@@ -62,7 +62,7 @@ def scan(ctx: click.Context, /, target: str, output_format: str, **values: Any) 
     "--result",
     "result_file",
     required=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="result.json of the run in which this digest passed; without it nothing is signed.",
 )
 @setting_options(scopes=_SHARED)
@@ -74,7 +74,7 @@ def sign(ctx: click.Context, /, reference: str, result_file: Path, **values: Any
 
     with open_caller(values) as caller:
         lines = sign_reference(caller, reference, result_file)
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    write_out("".join(f"{line}\n" for line in lines))
     ctx.exit(0)
 
 
@@ -95,12 +95,10 @@ def verify(
     with open_caller(values) as caller:
         outcome = verify_reference(caller, reference, check_tag=check_tag)
     if output_format == "json":
-        sys.stdout.write(json.dumps(outcome.to_json(), indent=2) + "\n")
+        write_out(json.dumps(outcome.to_json(), indent=2) + "\n")
     else:
         for check in outcome.checks:
-            sys.stdout.write(
-                f"{'✓' if check.passed else '✗'} {check.name}: {clean(check.detail)}\n"
-            )
+            write_out(f"{'✓' if check.passed else '✗'} {check.name}: {clean(check.detail)}\n")
         word = "verified" if outcome.valid else "NOT verified"
-        sys.stdout.write(f"{outcome.reference}: {word}\n")
+        write_out(f"{outcome.reference}: {word}\n")
     ctx.exit(int(outcome.exit_code))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ci_registry.cli.streams import write_out
 from ci_registry.errors import SetupError, UsageError
 from ci_registry.files import write_atomic
 from ci_registry.secret import Secret
@@ -38,7 +39,7 @@ def generate(output_prefix: str) -> None:
     pair = generate_key_pair(_password(), secrets.token_bytes)
     write_atomic(private, pair.private_pem.reveal(), mode=0o600)
     write_atomic(public, pair.public_pem)
-    sys.stdout.write(f"private key: {private}\npublic key:  {public}\n")
+    write_out(f"private key: {private}\npublic key:  {public}\n")
 
 
 def _password() -> Secret:

@@ -1,6 +1,7 @@
 """The group of all commands, loaded lazily; turns errors into one line and an exit code."""
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -9,7 +10,8 @@ from collections.abc import Sequence
 import click
 
 from ci_registry import __version__
-from ci_registry.errors import CiRegistryError, ConfigError, ExitCode
+from ci_registry.cli.streams import Lines, accept_any_text, to_nowhere
+from ci_registry.errors import CiRegistryError, ConfigError, ExitCode, Problem
 
 _COMMANDS = {
     "run": ("run", "Build, scan, judge, push, sign and tag; the whole pipeline."),
@@ -87,13 +89,16 @@ def cli() -> None:
 
 def run_command_line(argv: Sequence[str]) -> int:
     """Run one command; returns the exit code and never raises."""
+    accept_any_text()
     try:
         result = cli.main(args=list(argv), prog_name="ci-registry", standalone_mode=False)
         return int(result) if isinstance(result, int) else 0
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        text = io.StringIO()
+        error.show(file=text)
+        Lines(sys.stderr).write(text.getvalue().rstrip())
         return int(ExitCode.CONFIG)
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted")
@@ -101,8 +106,13 @@ def run_command_line(argv: Sequence[str]) -> int:
     except CiRegistryError as error:
         show_error(error)
         return int(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output went away
+    except (BrokenPipeError, SystemExit):  # click makes the one of the other, with exit code 1
+        to_nowhere(sys.stdout)
+        return int(ExitCode.INFRASTRUCTURE)
+    except OSError as error:
+        from ci_registry.files import storage_error
+
+        show_error(storage_error(error, error.filename or "a file", "read or write"))
         return int(ExitCode.INFRASTRUCTURE)
     except Exception:  # noqa: BLE001 - a bug: the traceback is what we need to mend it
         _say("this is a bug in ci-registry; please report it with these lines:")
@@ -112,22 +122,39 @@ def run_command_line(argv: Sequence[str]) -> int:
 
 def show_error(error: CiRegistryError) -> None:
     """Print an expected failure: what happened and what to do next, one line each; annotated on GitHub."""
-    lines = [str(p) for p in error.problems] if isinstance(error, ConfigError) else [error.headline]
-    for line in lines:
-        _say(line)
-    rest = error.message.split("\n", 1)[1:] if not isinstance(error, ConfigError) else []
-    for text in (*rest, error.hint):
-        if text:
-            _say(text)
+    whole = Problem(message=error.message, file=error.file, line=error.line)
+    for problem in error.problems if isinstance(error, ConfigError) else (whole,):
+        _say(str(problem))
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            _annotate(problem)
+    if error.hint:
+        _say(f"hint: {error.hint}")
+
+
+def _annotate(problem: Problem) -> None:
+    from ci_registry.cli.workflow_commands import write_command
+    from ci_registry.reports.escape import command_data, command_property, printable
+
+    where = ""
+    if problem.file:
+        where = f" file={command_property(problem.file)},line={problem.line or 1}"
+    message = command_data(printable(problem.message))
+    write_command(sys.stderr, _masked(f"::error{where}::{message}"))
+
+
+def _masked(text: str) -> str:
+    from ci_registry.secret import Masker
+    from ci_registry.wiring.known_secrets import known_secrets
+
+    return Masker(known_secrets(os.environ)).mask(text)
 
 
 def _say(text: str) -> None:
     from ci_registry.cli.console import clean
-    from ci_registry.secret import Masker
-    from ci_registry.wiring.known_secrets import known_secrets
 
-    text = Masker(known_secrets(os.environ)).mask(text)
+    text = _masked(text)
     color = "\x1b[31m" if sys.stderr.isatty() and "NO_COLOR" not in os.environ else ""
     reset = "\x1b[0m" if color else ""
+    lines = Lines(sys.stderr)
     for line in text.splitlines() or [""]:
-        sys.stderr.write(f"{color}ci-registry:{reset} {clean(line)}\n")
+        lines.write(f"{color}ci-registry:{reset} {clean(line)}")

@@ -1,12 +1,12 @@
 """`policy check | explain`: the policy that would decide, in English."""
 
-import sys
 from typing import Any
 
 import click
 
 from ci_registry.cli.caller import open_caller
 from ci_registry.cli.options import log_options, setting_options
+from ci_registry.cli.streams import write_out
 
 
 @click.group()
@@ -25,13 +25,13 @@ def explain(**values: Any) -> None:
 
     with open_caller(values) as caller:
         basis = read_basis(caller, needs_images=False)
-    sys.stdout.write(f"policy {clean(basis.policy.name)}, from {clean(basis.policy.source)}\n")
+    write_out(f"policy {clean(basis.policy.name)}, from {clean(basis.policy.source)}\n")
     for line in explain_policy(basis.policy).rstrip().splitlines():
-        sys.stdout.write(f"{clean(line)}\n")
+        write_out(f"{clean(line)}\n")
     for waiver in basis.waivers:
         ids = ", ".join(waiver.vulnerabilities)
         text = f"waiver {waiver.id}: {ids}, owner {waiver.owner}, until {waiver.expires}"
-        sys.stdout.write(f"{clean(text)}\n")
+        write_out(f"{clean(text)}\n")
 
 
 @policy.command()
@@ -44,4 +44,4 @@ def check(**values: Any) -> None:
     with open_caller(values) as caller:
         basis = read_basis(caller, needs_images=False)
     rules, waivers = len(basis.policy.rules), len(basis.waivers)
-    sys.stdout.write(f"valid: {rules} rules from {basis.policy.source}, {waivers} waivers\n")
+    write_out(f"valid: {rules} rules from {basis.policy.source}, {waivers} waivers\n")

@@ -1,13 +1,13 @@
 """`run` and `plan`: the whole pipeline, and what it would do."""
 
 import json
-import sys
 from typing import Any
 
 import click
 
 from ci_registry.cli.caller import open_caller
 from ci_registry.cli.options import format_option, log_options, setting_options
+from ci_registry.cli.streams import write_out
 from ci_registry.errors import worst_exit_code
 
 
@@ -43,8 +43,8 @@ def plan(ctx: click.Context, /, output_format: str, **values: Any) -> None:
     with open_caller(values) as caller:
         plans, notes = plan_pipeline(caller)
     if output_format == "json":
-        sys.stdout.write(json.dumps(plan_as_json(plans, notes), indent=2) + "\n")
+        write_out(json.dumps(plan_as_json(plans, notes), indent=2) + "\n")
     else:
-        sys.stdout.write(plan_as_text(plans, notes))
+        write_out(plan_as_text(plans, notes))
     codes = tuple(problem.exit_code for item in plans for problem in item.problems)
     ctx.exit(int(worst_exit_code(codes)))

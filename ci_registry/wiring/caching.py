@@ -1,6 +1,7 @@
 """Opens the cache of a run: its place, its limit, and the tree that belongs to the trust in the run."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from ci_registry.cache import DiskCache
 from ci_registry.ci.context import CiContext
@@ -18,12 +19,17 @@ def open_cache(settings: Settings, ci: CiContext, env: Mapping[str, str]) -> Dis
         ci: decides the tree.
         env: where the folder is otherwise, see `files.cache_folder`.
     """
-    place = dict(env) | ({"CIREG_CACHE_DIR": settings.cache_dir} if settings.cache_dir else {})
     tree = "changes" if ci.is_change_request else "trusted"
     return DiskCache(
-        folder=cache_folder(place) / tree,
+        folder=cache_root(settings, env) / tree,
         max_bytes=size_bytes(settings.runtime.cache_max_size),
     )
+
+
+def cache_root(settings: Settings, env: Mapping[str, str]) -> Path:
+    """Return the folder of all caches: the one in the settings, else see `files.cache_folder`."""
+    place = {"CIREG_CACHE_DIR": settings.cache_dir} if settings.cache_dir else {}
+    return cache_folder({**env, **place})
 
 
 def size_bytes(text: str) -> int:

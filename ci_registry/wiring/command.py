@@ -1,6 +1,7 @@
 """Opens a run from the command line's values and drives it: what `run`, `plan`, `build` and `scan` call."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from ci_registry import __version__
 from ci_registry.cache import DiskCache
 from ci_registry.config.model import ReportSettings, ScannerChoice, Settings, SignMode
-from ci_registry.errors import CiRegistryError, ExitCode
+from ci_registry.errors import CiRegistryError, ExitCode, UsageError
 from ci_registry.events import Level, Log
 from ci_registry.files import work_folder, work_root
 from ci_registry.oci.reference import Reference, parse_reference
@@ -174,10 +175,17 @@ def scan_settings(caller: Caller, target: str) -> tuple[Caller, Reference | None
         UsageError: it is neither.
     """
     options = dict(caller.options) | {"only": ()}
-    if (caller.folder / target / "index.json").is_file():
-        path = (caller.folder / target).resolve()
-        options |= {"image": path.name.lower(), "from-layout": str(path), "push": "never"}
+    path = (caller.folder / target).resolve()
+    if (path / "index.json").is_file():
+        name = re.sub(r"[^a-z0-9]+", "-", path.name.lower()).strip("-") or "image"
+        options |= {"image": name, "from-layout": str(path), "push": "never"}
         return replace(caller, options=options, lone_image=True), None
+    if path.is_dir() or target.startswith((".", "/")):
+        what = "is no OCI layout: it has no index.json" if path.is_dir() else "does not exist"
+        raise UsageError(
+            f"{target} {what}",
+            hint="name a layout folder, or an image such as docker.io/library/alpine:3.20",
+        )
     reference = parse_reference(target)
     options |= {"image": reference.name, "push": "never"}
     return replace(caller, options=options, lone_image=True), reference

@@ -7,12 +7,13 @@ from ci_registry.advisories.database import open_osv_folder
 from ci_registry.advisories.osv_dev import HttpAnswer, OsvDev
 from ci_registry.advisories.source import AdvisorySource
 from ci_registry.errors import NetworkError, SetupError, ToolError
-from ci_registry.files import cache_folder, locked
+from ci_registry.files import locked
 from ci_registry.network.client import HttpClient
 from ci_registry.network.message import Request
 from ci_registry.oci.manifest import Index
 from ci_registry.oci.reference import parse_reference
 from ci_registry.wiring.basis import Basis, Caller
+from ci_registry.wiring.caching import cache_root
 from ci_registry.wiring.registries import Registries
 
 TRIVY_DATABASE = "ghcr.io/aquasecurity/trivy-db:2"
@@ -57,7 +58,7 @@ def open_osv_source(caller: Caller, basis: Basis, client: HttpClient) -> Advisor
         http = _HttpJson(client=client)
         return OsvDev(http=http, now=caller.now, url=basis.settings.scan.osv_api.rstrip("/"))
     if db in ("auto", "offline"):
-        return open_osv_folder(cache_folder(caller.env) / "osv", location="the cache")
+        return open_osv_folder(cache_root(basis.settings, caller.env) / "osv", location="the cache")
     return open_osv_folder(_folder(basis, db), location=db)
 
 
@@ -78,7 +79,7 @@ def find_trivy_database(caller: Caller, basis: Basis, registries: Registries) ->
         ToolError: there is none and it can't be fetched.
     """
     db, offline = basis.settings.scan.db, basis.settings.runtime.offline
-    cached = cache_folder(caller.env) / "trivy"
+    cached = cache_root(basis.settings, caller.env) / "trivy"
     if db not in ("auto", "offline") and (basis.project / db).is_dir():
         return basis.project / db, db
     if db == "offline" or offline:
