@@ -1,7 +1,12 @@
 """Ctrl-C and SIGTERM in every step: exit code 130, reports, no tag, nothing left behind, no program left running."""
 
+import fcntl
 import json
+import os
 import signal
+import subprocess
+import sys
+import termios
 import time
 from pathlib import Path
 
@@ -214,3 +219,25 @@ def test_a_run_is_interrupted_while_git_is_asked(
     assert_interrupted(project, interrupt(running, signal.SIGINT), "SIGINT")
     assert not is_alive(pid)
     assert registry.seen == []
+
+
+def test_a_command_whose_output_nobody_reads_is_interrupted(project: Project) -> None:
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    process = subprocess.Popen(
+        (sys.executable, "-m", "ci_registry", "config", "schema"),
+        cwd=project.folder,
+        env=project.env,
+        stdout=writer,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(writer)
+
+    def is_full() -> bool:
+        waiting = fcntl.ioctl(reader, termios.FIONREAD, bytes(4))
+        return int.from_bytes(waiting, sys.byteorder) == 4096
+
+    wait_until(is_full, "the pipe is full")
+    process.terminate()
+    assert process.wait(SOON_S) == 130
+    os.close(reader)
