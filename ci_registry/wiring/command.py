@@ -1,6 +1,7 @@
 """Opens a run from the command line's values and drives it: what `run`, `plan`, `build` and `scan` call."""
 
 import contextlib
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +21,7 @@ from ci_registry.pipeline.state import RunContext
 from ci_registry.results import RunResult, Verdict
 from ci_registry.wiring.basis import Basis, Caller, project_folder, read_basis
 from ci_registry.wiring.caching import open_cache
-from ci_registry.wiring.parts import open_parts
+from ci_registry.wiring.parts import open_parts, signer_of
 from ci_registry.wiring.registries import may_log_in
 
 _DRY_RUN_KEY = "a throw-away key"
@@ -48,7 +49,8 @@ def run_pipeline(caller: Caller, work: Work) -> tuple[RunResult, tuple[Path, ...
     def say(text: str) -> None:
         caller.on_event(Log(message=text, level=Level.ERROR))
 
-    return run_command(work, lambda: open_run(caller), fallback=fallback, base=base, say=say)
+    opener = functools.partial(open_run, caller, signs=work.command == "run")
+    return run_command(work, opener, fallback=fallback, base=base, say=say)
 
 
 def plan_pipeline(caller: Caller) -> tuple[tuple[ImagePlan, ...], tuple[str, ...]]:
@@ -59,9 +61,15 @@ def plan_pipeline(caller: Caller) -> tuple[tuple[ImagePlan, ...], tuple[str, ...
 
 
 @contextlib.contextmanager
-def open_run(caller: Caller, *, plan_only: bool = False) -> Iterator[Opened]:
-    """Read the settings and open everything that the run needs; all is closed at the end."""
+def open_run(caller: Caller, *, plan_only: bool = False, signs: bool = False) -> Iterator[Opened]:
+    """Read the settings and open everything that the run needs; all is closed at the end.
+
+    `signs` says that the command may sign, so the key is loaded while other things are looked at.
+    """
     basis = read_basis(caller)
+    signer = signer_of(caller, basis)
+    if signs and basis.settings.sign.mode is not SignMode.OFF and not basis.ci.is_change_request:
+        signer.start()
     settings = basis.settings
     dry_run = basis.loaded.run.dry_run
     env = dict(caller.env)
@@ -73,7 +81,9 @@ def open_run(caller: Caller, *, plan_only: bool = False) -> Iterator[Opened]:
     with (
         _trimmed(cache, caller),
         work_folder(work_root(env)) as folder,
-        open_parts(caller, basis, folder, cache, dry_run=dry_run and not plan_only) as parts,
+        open_parts(
+            caller, basis, folder, cache, signer=signer, dry_run=dry_run and not plan_only
+        ) as parts,
     ):
         context = RunContext(
             settings=settings,

@@ -18,6 +18,7 @@ from ci_registry.registry.remote import RemoteRepository, check_push_right
 from ci_registry.scanners.interface import Scanner
 from ci_registry.secret import Secret
 from ci_registry.signers.interface import Signer
+from ci_registry.wiring.ahead import Ahead
 from ci_registry.wiring.basis import Basis, Caller
 from ci_registry.wiring.registries import Registries, dry_run_place, open_registries, open_store
 
@@ -30,7 +31,13 @@ _ENGINE_TIMEOUT_S = 10.0
 
 @contextlib.contextmanager
 def open_parts(
-    caller: Caller, basis: Basis, work: Path, cache: DiskCache, *, dry_run: bool
+    caller: Caller,
+    basis: Basis,
+    work: Path,
+    cache: DiskCache,
+    *,
+    signer: Callable[[], Signer | None],
+    dry_run: bool,
 ) -> Iterator[Parts]:
     """Open everything that a run is made of; closed at the end."""
     with contextlib.ExitStack() as stack:
@@ -51,7 +58,7 @@ def open_parts(
             builders=make_builders(caller, basis, registries, cache),
             export_from_engine=lambda *args: _docker_engine(caller).export_image(*args),
             open_scanner=open_scanner,
-            load_signer=_throw_away_signer(caller) if dry_run else _signer_loader(caller, basis),
+            load_signer=signer,
             source=registries.open,
             target=target,
             check_push=lambda place: check_push_right(target(place)),
@@ -221,11 +228,11 @@ def _trivy(caller: Caller, basis: Basis, registries: Registries, cache: DiskCach
 # --- signers
 
 
-def _signer_loader(caller: Caller, basis: Basis) -> Callable[[], Signer | None]:
-    def load() -> Signer | None:
-        return load_signer(caller, basis)
-
-    return load
+def signer_of(caller: Caller, basis: Basis) -> Ahead[Signer | None]:
+    """Return what loads the key of a run, once: deriving it from a password takes a tenth of a second."""
+    if basis.loaded.run.dry_run:
+        return Ahead(_throw_away_signer)
+    return Ahead(lambda: load_signer(caller, basis))
 
 
 def load_signer(caller: Caller, basis: Basis) -> Signer | None:
@@ -246,13 +253,8 @@ def load_signer(caller: Caller, basis: Basis) -> Signer | None:
     return load_private_key(pem, password)
 
 
-def _throw_away_signer(caller: Caller) -> Callable[[], Signer | None]:
-    """Return a maker of a key that exists in memory only, for dry runs."""
-    del caller
+def _throw_away_signer() -> Signer:
+    """Make a key that exists in memory only, for dry runs."""
+    from ci_registry.signers.native import generate_signer
 
-    def make() -> Signer | None:
-        from ci_registry.signers.native import generate_signer
-
-        return generate_signer()
-
-    return make
+    return generate_signer()
