@@ -104,3 +104,14 @@ class Repository(Manifests, Blobs, Referrers, Protocol):
     @property
     def name(self) -> str:
         """`registry/repository`, or the path of a layout."""
+
+
+class EditableRepository(Repository, Protocol):
+    """A repository whose tags can be taken away; archives and stand-ins can't."""
+
+    def untag(self, tag: str) -> bool:
+        """Delete a tag and nothing else, never its manifest; False when it was not there.
+
+        Raises:
+            RegistryError: with code `UNSUPPORTED` when this registry can't do that.
+        """

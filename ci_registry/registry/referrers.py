@@ -92,8 +92,10 @@ def listed_referrers(session: Session, repository: str, subject: Digest) -> tupl
         if response.status == 404 and not pages:
             return ()
         if response.status in (405, 501) and not pages:
+            advice = session.quirks.referrers_advice
             session.warn(
                 f"{name}: no referrers API (HTTP {response.status}), using the fallback tag"
+                f"{f'; {advice}' if advice else ''}"
             )
             return ()
         if not response.ok:
@@ -185,3 +187,35 @@ def _with_referrer(index: Index | None, referrer: Descriptor) -> bytes:
     entries = as_list(document.get("manifests") or [], what="fallback index")
     document["manifests"] = [*entries, referrer.to_json()]
     return json.dumps(document, separators=(",", ":")).encode()
+
+
+def remove_from_fallback(
+    repository: Manifests, subject: Digest, referrer: Digest, wait: Callable[[str], bool]
+) -> None:
+    """Take a deleted referrer out of the index at the fallback tag; the last one takes the index along.
+
+    Raises:
+        RegistryError: other writers kept putting the entry back.
+    """
+    while True:
+        index = _fallback_index(repository, subject)
+        if index is None or all(entry.digest != referrer for entry in index.manifests):
+            return
+        document = as_object(parse_json(index.body, what="fallback index"), what="fallback index")
+        entries = as_list(document.get("manifests") or [], what="fallback index")
+        kept = [
+            entry
+            for entry in entries
+            if as_object(entry, what="fallback index").get("digest") != referrer
+        ]
+        if not kept:
+            repository.delete(index.digest)
+        else:
+            body = json.dumps(document | {"manifests": kept}, separators=(",", ":")).encode()
+            repository.push(fallback_tag(subject), body, media_types.OCI_INDEX)
+        if all(entry.digest != referrer for entry in fallback_referrers(repository, subject)):
+            return
+        if not wait(f"another writer of tag {fallback_tag(subject)} put a deleted entry back"):
+            raise RegistryError(
+                f"tag {fallback_tag(subject)} still lists {referrer}, which is gone"
+            )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ci_registry.errors import NotFoundError, UsageError
 from ci_registry.files import work_folder, work_root
 from ci_registry.oci.manifest import Descriptor
-from ci_registry.registry.interface import Repository
+from ci_registry.registry.interface import EditableRepository, Repository
 from ci_registry.registry.layout import Layout
 from ci_registry.registry.place import Place, PlaceKind
 from ci_registry.wiring.basis import Caller, read_basis
@@ -62,7 +62,7 @@ class Places:
                 layout.set_root(descriptor, tag=place.tag)
         return layout
 
-    def writable(self, place: Place, *, dry_run: bool = False) -> Repository:
+    def writable(self, place: Place, *, dry_run: bool = False) -> EditableRepository:
         """Open a registry or layout for writing; a layout that does not exist is made.
 
         Raises:
