@@ -114,7 +114,8 @@ def run_command(
     hints = (f"hint: {line}" for line in result.error_hint.splitlines())
     for line in (*result.error.splitlines(), *hints):
         say(line)
-    result = reporter.masked(_timed(result, time.monotonic() - started))
+    result = replace(result, verdict=_verdict(result), duration_s=time.monotonic() - started)
+    result = reporter.masked(result)
     try:
         return result, reporter.write(result)
     except ReportsError as error:
@@ -227,8 +228,10 @@ def _bug(result: RunResult, error: Exception, reporter: Reporter) -> RunResult:
     )
 
 
-def _timed(result: RunResult, duration_s: float) -> RunResult:
-    return replace(result, duration_s=duration_s)
+def _verdict(result: RunResult) -> Verdict:
+    """Return the verdict; nobody may read `pass` of a run that something else stopped."""
+    is_broken = result.verdict.lets_through and result.exit_code
+    return Verdict.INCOMPLETE if is_broken else result.verdict
 
 
 def _with_exit_code(result: RunResult, code: ExitCode, reason: str) -> RunResult:
