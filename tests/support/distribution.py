@@ -3,6 +3,7 @@
 import contextlib
 import json
 import socket
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.peers import find_peer, peer_environment
+from tests.support.tls import Certified
 
 USER, PASSWORD = "ci", "loopback-only"
 _BCRYPT = "$2b$04$tASXzRjnkTbOswtT.D8Dg.f1pG4uirSs0bOGQs5s48mvoXNofAB2K"
@@ -32,8 +34,9 @@ def _free_port() -> int:
 
 
 def _answers(url: str) -> bool:
+    context = ssl._create_unverified_context() if url.startswith("https:") else None
     try:
-        with urllib.request.urlopen(url, timeout=2):
+        with urllib.request.urlopen(url, timeout=2, context=context):
             return True
     except urllib.error.HTTPError:
         return True  # 401: it runs and wants a login
@@ -41,10 +44,10 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _wait_until_up(process: "subprocess.Popen[bytes]", host: str, log: Path) -> bool:
+def _wait_until_up(process: "subprocess.Popen[bytes]", url: str, log: Path) -> bool:
     deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
-        if _answers(f"http://{host}/v2/"):
+        if _answers(url):
             return True
         time.sleep(0.05)
     if process.poll() is None:
@@ -52,7 +55,9 @@ def _wait_until_up(process: "subprocess.Popen[bytes]", host: str, log: Path) -> 
     return False
 
 
-def _start(folder: Path, host: str, auth: Mapping[str, Any] | None) -> "subprocess.Popen[bytes]":
+def _start(
+    folder: Path, host: str, auth: Mapping[str, Any] | None, tls: Certified | None
+) -> "subprocess.Popen[bytes]":
     config: dict[str, Any] = {
         "version": 0.1,
         "log": {"level": "error", "accesslog": {"disabled": True}},
@@ -62,6 +67,8 @@ def _start(folder: Path, host: str, auth: Mapping[str, Any] | None) -> "subproce
         },
         "http": {"addr": host},
     }
+    if tls:
+        config["http"]["tls"] = {"certificate": str(tls.certificate), "key": str(tls.key)}
     if auth:
         config["auth"] = dict(auth)
     path = folder / "config.yml"
@@ -75,19 +82,24 @@ def _start(folder: Path, host: str, auth: Mapping[str, Any] | None) -> "subproce
 
 
 @contextlib.contextmanager
-def running_distribution(tmp_path: Path, auth: Mapping[str, Any] | None = None) -> Iterator[str]:
+def running_distribution(
+    tmp_path: Path, auth: Mapping[str, Any] | None = None, *, tls: Certified | None = None
+) -> Iterator[str]:
     """Run a registry with its storage below `tmp_path`; yields `127.0.0.1:PORT`.
 
-    `auth` is the section of distribution's configuration, for example `basic_auth(tmp_path)`.
+    `auth` is the section of distribution's configuration, for example `basic_auth(tmp_path)`; with
+    `tls` it speaks https.
     It has no referrers API, so clients use the fallback tag.
     """
     folder = tmp_path / "docker-registry"
     folder.mkdir(exist_ok=True)
     for _ in range(5):  # somebody may take the port between probe and start
         host = f"127.0.0.1:{_free_port()}"
-        process = _start(folder, host, auth)
+        process = _start(folder, host, auth, tls)
         try:
-            if _wait_until_up(process, host, folder / "log"):
+            if _wait_until_up(
+                process, f"{'https' if tls else 'http'}://{host}/v2/", folder / "log"
+            ):
                 yield host
                 return
         finally:
