@@ -168,6 +168,11 @@ def _redirected(request: Request, location: str) -> Request:
         )
     if before == after:
         return dataclasses.replace(request, url=url)
+    if request.body_is_secret:
+        raise NetworkError(
+            f"{before.netloc} redirects a login to {after.netloc}, which is refused",
+            hint="check the address of the token service",
+        )
     return dataclasses.replace(request, url=url, authorization=None)
 
 

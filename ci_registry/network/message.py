@@ -105,6 +105,8 @@ class Request:
     body: Body | None = None
     size_bytes: int = 0
     """Length of `body`, sent as `Content-Length`."""
+    body_is_secret: bool = False
+    """The body holds a credential: it never goes to another host after a redirect."""
 
     @property
     def shown(self) -> str:

@@ -4,12 +4,20 @@ import re
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ci_registry.errors import AccessError, IntegrityError, RegistryError
 from ci_registry.network.client import HttpClient
-from ci_registry.network.message import Headers, Origin, Request, Response, origin_of
+from ci_registry.network.message import (
+    Headers,
+    Origin,
+    Request,
+    Response,
+    origin_of,
+    shown_url,
+)
 from ci_registry.registry.challenge import Challenge, parse_challenges
 from ci_registry.registry.credentials import Credentials, CredentialSource
 from ci_registry.registry.failures import error_of
@@ -32,16 +40,30 @@ def access_to(repository: str, *actions: str) -> Access:
     return frozenset((repository, action) for action in actions)
 
 
-def scopes_of(access: Access) -> tuple[str, ...]:
-    """Return the scopes of the token specification: `repository:NAME:pull,push`."""
-    order = ("pull", "push", "delete")
+def scopes_of(
+    access: Access, action_names: Mapping[str, str] = MappingProxyType({})
+) -> tuple[str, ...]:
+    """Return the scopes of the token specification: `repository:NAME:pull,push`.
+
+    `action_names` says which actions this token service calls otherwise.
+    """
+    order = ("pull", "push", "delete", "*")
     actions: dict[str, set[str]] = {}
     for repository, action in access:
-        actions.setdefault(repository, set()).add(action)
+        actions.setdefault(repository, set()).add(action_names.get(action, action))
     return tuple(
         f"repository:{repository}:{','.join(a for a in order if a in wanted)}"
         for repository, wanted in sorted(actions.items())
     )
+
+
+def is_below(url: str, prefix: str) -> bool:
+    """Whether a URL is `prefix` or stands below it: same scheme, host and port, path by whole segments."""
+    if origin_of(url) != origin_of(prefix):
+        return False
+    path, wanted = (urllib.parse.urlsplit(text).path.rstrip("/") for text in (url, prefix))
+    segments = urllib.parse.unquote(path).split("/")
+    return ".." not in segments and (path == wanted or path.startswith(f"{wanted}/"))
 
 
 def _primary(access: Access) -> str:
@@ -66,13 +88,24 @@ class Authorizer:
         host: str,
         origin: Origin,
         credentials: CredentialSource,
+        realm: str = "",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`host` is the registry as users write it, `origin` what is spoken to."""
+        """Prepare.
+
+        Args:
+            client: sends the requests to the token service.
+            host: the registry as users write it.
+            origin: what is spoken to.
+            credentials: where the login is found.
+            realm: prefix of the only address where a token may be asked for; empty: where the registry says.
+            monotonic: seconds, for the expiry of tokens.
+        """
         self._client = client
         self._host = host
         self._origin = origin
         self._credentials = credentials
+        self._realm = realm
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._locks: dict[Access, threading.Lock] = {}
@@ -91,13 +124,21 @@ class Authorizer:
                     return token.value
         return None
 
-    def answer(self, headers: Headers, access: Access, rejected: Secret | None) -> Secret | None:
+    def answer(
+        self,
+        headers: Headers,
+        access: Access,
+        rejected: Secret | None,
+        *,
+        action_names: Mapping[str, str] = MappingProxyType({}),
+    ) -> Secret | None:
         """Answer a challenge of the registry itself.
 
         Args:
             headers: of the 401.
             access: what the request needs.
             rejected: what it was sent with.
+            action_names: as of `scopes_of`.
 
         Returns:
             What to try next; None when there is nothing better than what was rejected.
@@ -112,20 +153,28 @@ class Authorizer:
             known = self.current(access)
             if known is not None and known != rejected:
                 return known
-            return self._respond(headers, access, rejected)
+            return self._respond(headers, access, rejected, action_names)
 
-    def _respond(self, headers: Headers, access: Access, rejected: Secret | None) -> Secret | None:
+    def _respond(
+        self,
+        headers: Headers,
+        access: Access,
+        rejected: Secret | None,
+        action_names: Mapping[str, str],
+    ) -> Secret | None:
         by_scheme: dict[str, Challenge] = {}
         for challenge in parse_challenges(headers.all("WWW-Authenticate")):
             by_scheme.setdefault(challenge.scheme, challenge)
         repository = _primary(access)
         login = self._login(repository)
         if "bearer" in by_scheme:
-            token = self._fetch_token(by_scheme["bearer"], access, login)
+            scopes = scopes_of(access, action_names)
+            token = self._fetch_token(by_scheme["bearer"], scopes, login)
             with self._lock:
                 self._tokens[access] = token
             return token.value
         if "basic" in by_scheme and login is not None and login.username:
+            self._check_pinned(str(self._origin))
             basic = login.basic
             if basic == rejected:
                 return None
@@ -143,14 +192,14 @@ class Authorizer:
             return self._logins.setdefault(repository, found)
 
     def _fetch_token(
-        self, challenge: Challenge, access: Access, login: Credentials | None
+        self, challenge: Challenge, needed: tuple[str, ...], login: Credentials | None
     ) -> _Token:
         if login is not None and login.registry_token:
             lifetime_s = self._client.settings.budget_s
             value = Secret(f"Bearer {login.registry_token.reveal()}")
             return _Token(value, self._monotonic() + lifetime_s)
         realm = self._checked_realm(challenge.parameters.get("realm", ""))
-        scopes = _merged_scopes((*scopes_of(access), challenge.parameters.get("scope", "")))
+        scopes = _merged_scopes((*needed, challenge.parameters.get("scope", "")))
         service = challenge.parameters.get("service", "")
         asked_at = self._monotonic()
         if login is not None and login.identity_token:
@@ -171,7 +220,17 @@ class Authorizer:
             raise RegistryError(
                 f"{self._host} names a token service without TLS, {origin}, which is refused"
             )
+        self._check_pinned(realm)
         return realm
+
+    def _check_pinned(self, realm: str) -> None:
+        """Refuse to send a login anywhere else than where it was pinned."""
+        if self._realm and not is_below(realm, self._realm):
+            raise AccessError(
+                f"{self._host} wants its login sent to {shown_url(realm)},"
+                f" but only {self._realm} may have it",
+                hint=f"if that is right, set auth.realms: {{{self._host}: {shown_url(realm)}}}",
+            )
 
     def _refused(self, answer: Response, realm: str, login: Credentials | None) -> Exception:
         where = origin_of(realm).netloc
@@ -245,4 +304,5 @@ def _refresh_request(
         headers={"Content-Type": "application/x-www-form-urlencoded"},
         body=lambda: iter((body,)),
         size_bytes=len(body),
+        body_is_secret=True,
     )

@@ -12,6 +12,7 @@ from ci_registry.errors import (
     RegistryError,
 )
 from ci_registry.network.message import Response
+from ci_registry.registry.quirks import quirks_of_host
 from ci_registry.strict import parse_json
 
 _LONGEST = 200
@@ -79,7 +80,8 @@ def failure(response: Response, *, doing: str, host: str, writing: bool = False)
     if response.status == 404:
         hint = "create the repository first, or check its name" if writing else "check the name"
         return NotFoundError(f"cannot {doing}: {tail}", hint=hint, status=404, code=said.code)
-    hints = {429: "the registry limits requests: try again later or log in", 507: "free some space"}
+    advice = quirks_of_host(host).limits_advice or "try again later or log in"
+    hints = {429: f"the registry limits requests: {advice}", 507: "free some space"}
     default = f"try again later; check the state of {host}" if response.status >= 500 else ""
     return RegistryError(
         f"cannot {doing}: {tail}",

@@ -2,7 +2,8 @@
 
 import threading
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from ci_registry.errors import CiRegistryError, IntegrityError, NotFoundError, RegistryError
 from ci_registry.events import EventSink, ignore_events
@@ -29,6 +30,7 @@ from ci_registry.registry.interface import (
     PushedManifest,
     Repository,
 )
+from ci_registry.registry.quirks import UntagBy
 from ci_registry.registry.referrers import (
     add_to_fallback,
     check_subject,
@@ -41,7 +43,6 @@ from ci_registry.registry.session import Session
 from ci_registry.registry.uploads import Uploader
 from ci_registry.strict import as_list, as_object, as_text, parse_json
 
-TAGS_PER_PAGE = 1000
 MAX_PAGES = 1000
 _UNNAMED_TYPES = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
 _SMALLEST_PAGE = 50
@@ -57,9 +58,12 @@ class RemoteRegistry:
         *,
         credentials: CredentialSource | None = None,
         on_event: EventSink = ignore_events,
+        realms: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        """`realms` pins where the credentials of a host may be sent: host → prefix of the address."""
         self._client = client
         self._credentials = credentials or CredentialChain()
+        self._realms = {host.lower(): realm for host, realm in realms.items()}
         self._on_event = on_event
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
@@ -81,6 +85,7 @@ class RemoteRegistry:
                         found.registry,
                         credentials=self._credentials,
                         on_event=self._on_event,
+                        realm=self._realms.get(found.registry.lower(), ""),
                     )
                 self._repositories[found.name] = RemoteRepository(session, found.repository)
             return self._repositories[found.name]
@@ -232,23 +237,36 @@ class RemoteRepository:
     def untag(self, tag: str) -> bool:
         """Delete a tag and nothing else; False when it was not there.
 
+        Where the registry is known to have another way for it, nothing is sent: deleting by digest
+        instead would take the other tags along.
+
         Raises:
             RegistryError: with code `UNSUPPORTED` when this registry can't do that (400, 405, 501).
             AccessError: no right to delete, or the tag is immutable.
         """
         if not is_tag(tag):
             raise IntegrityError(f"not a tag: {tag[:140]!r}")
+        doing = f"delete tag {tag} of {self.name}"
+        if self._session.quirks.untag is UntagBy.OWN_API:
+            raise self._no_untag(f"cannot {doing}")
         access = access_to(self._repository, "pull", "delete")
         response = self._session.send("DELETE", self._manifest_url(tag), access)
-        if response.ok or response.status in (404, 410):
-            return response.ok
-        doing = f"delete tag {tag} of {self.name}"
+        if response.ok:
+            return True
+        if response.status in (404, 410):
+            if self.resolve(tag) is not None:  # so it is the way to delete that is not found
+                raise self._no_untag(f"cannot {doing}: HTTP {response.status}", response.status)
+            return False
         if refusal := tag_refusal(response, tag=tag, name=self.name):
             raise refusal
         error = self._failure(response, doing, writing=True)
         if response.status in (400, 405, 501):
-            raise RegistryError(error.message, status=response.status, code="UNSUPPORTED")
+            raise self._no_untag(error.message, response.status)
         raise error
+
+    def _no_untag(self, message: str, status: int = 0) -> RegistryError:
+        advice = self._session.quirks.untag_advice
+        return RegistryError(message, status=status, code="UNSUPPORTED", hint=advice)
 
     # --- blobs
 
@@ -261,13 +279,19 @@ class RemoteRepository:
         return download(self._session, self._repository, digest, self._read)
 
     def push_blob(
-        self, descriptor: Descriptor, source: BlobSource, *, mount_from: tuple[str, ...] = ()
+        self,
+        descriptor: Descriptor,
+        source: BlobSource,
+        *,
+        mount_from: tuple[str, ...] = (),
+        is_new: bool = False,
     ) -> PushedBlob:
         """Make sure the blob is there: skip when present, else mount, else one monolithic PUT.
 
         `mount_from` holds repositories as their `name` gives them; those on other registries are skipped.
+        `is_new` says that the blob is known to be absent, so nothing looks for it.
         """
-        return self._uploader.push(descriptor, source, mount_from)
+        return self._uploader.push(descriptor, source, mount_from, is_new=is_new)
 
     def try_upload(self) -> None:
         """Open an upload and give it up again; see `check_push_right`."""
@@ -275,9 +299,16 @@ class RemoteRepository:
 
     # --- referrers and tags
 
-    def referrers(self, subject: Digest) -> tuple[Descriptor, ...]:
-        """Return every referrer, from the API and the fallback tag, merged by digest, all pages."""
+    def referrers(
+        self, subject: Digest, *, with_fallback: bool = True
+    ) -> tuple[Descriptor, ...]:
+        """Return every referrer, from the API and the fallback tag, merged by digest, all pages.
+
+        Without `with_fallback` the caller knows that there is no such tag, and no request asks.
+        """
         listed = listed_referrers(self._session, self._repository, Digest(subject))
+        if not with_fallback:
+            return listed
         return merged(listed, fallback_referrers(self, Digest(subject)), subject=subject)
 
     def attach(self, subject: Descriptor, body: bytes, media_type: str) -> Digest:
@@ -297,7 +328,8 @@ class RemoteRepository:
 
     def tag_pages(self) -> Iterator[tuple[str, ...]]:
         """Yield the tags page by page as the registry lists them, each tag once."""
-        first = self._session.url(f"{self._repository}/tags/list?n={TAGS_PER_PAGE}")
+        most = self._session.quirks.tags_per_page
+        first = self._session.url(f"{self._repository}/tags/list?n={most}")
         url, linked = first, False
         tags: set[str] = set()
         for _ in range(MAX_PAGES):

@@ -22,6 +22,7 @@ from ci_registry.network.message import (
 from ci_registry.oci.reference import DEFAULT_REGISTRY
 from ci_registry.registry.auth import Access, Authorizer
 from ci_registry.registry.credentials import CredentialSource
+from ci_registry.registry.quirks import better_known, quirks_of_host
 
 DOCKER_HUB_HOST = "registry-1.docker.io"
 _MOST_WARNINGS = 100
@@ -38,14 +39,26 @@ class Session:
     """One registry: where it is, who we are there, and what it warned of."""
 
     def __init__(
-        self, client: HttpClient, host: str, *, credentials: CredentialSource, on_event: EventSink
+        self,
+        client: HttpClient,
+        host: str,
+        *,
+        credentials: CredentialSource,
+        on_event: EventSink,
+        realm: str = "",
     ) -> None:
+        """`realm` is the prefix of the only address where credentials may be sent; empty: as the quirks say."""
         self.client = client
         self.host = host
         self.origin = origin_of_registry(host, client.settings.plain_http)
+        self.quirks = quirks_of_host(host)
         self._on_event = on_event
         self._authorizer = Authorizer(
-            client, host=host, origin=self.origin, credentials=credentials
+            client,
+            host=host,
+            origin=self.origin,
+            credentials=credentials,
+            realm=realm or self.quirks.realm,
         )
         self._warned: set[str] = set()
         self._lock = threading.Lock()
@@ -81,6 +94,7 @@ class Session:
         response = self.client.request(request, retry=retry)
         if again := self._answered(response.status, response, request, access):
             response = self.client.request(again, retry=retry)
+        self._learn(response)
         self._show_warnings(response.headers)
         return response
 
@@ -128,8 +142,18 @@ class Session:
         asked_us = response.same_origin and origin_of(request.url) == self.origin
         if status != 401 or not asked_us:
             return None
-        value = self._authorizer.answer(response.headers, access, request.authorization)
+        self._learn(response)
+        value = self._authorizer.answer(
+            response.headers,
+            access,
+            request.authorization,
+            action_names=self.quirks.token_actions,
+        )
         return dataclasses.replace(request, authorization=value) if value is not None else None
+
+    def _learn(self, response: Response | StreamedResponse) -> None:
+        if response.same_origin and origin_of(response.url) == self.origin:
+            self.quirks = better_known(self.quirks, response.headers)
 
     def _show_warnings(self, headers: Headers) -> None:
         """Show each `Warning: 299` once (distribution-spec, Warnings)."""

@@ -6,11 +6,12 @@ import urllib.parse
 import httpx
 import pytest
 
-from ci_registry.errors import AccessError, RegistryError
+from ci_registry.errors import AccessError, NetworkError, RegistryError
 from ci_registry.network.message import Headers, origin_of
-from ci_registry.registry.auth import Authorizer, access_to, scopes_of
+from ci_registry.registry.auth import Authorizer, access_to, is_below, scopes_of
 from ci_registry.registry.challenge import Challenge, parse_challenges
 from ci_registry.registry.credentials import Credentials, GivenCredentials
+from ci_registry.registry.remote import RemoteRegistry
 from ci_registry.secret import Secret
 from tests.support.remote import quick_client
 
@@ -58,7 +59,7 @@ class TokenService:
         self._answer = answer
 
     def authorizer(
-        self, login: Credentials | None, *, registry: str = f"https://{HOST}"
+        self, login: Credentials | None, *, registry: str = f"https://{HOST}", realm: str = ""
     ) -> Authorizer:
         client = quick_client(transport=httpx.MockTransport(self._handle), retries=1)
         return Authorizer(
@@ -68,6 +69,7 @@ class TokenService:
             credentials=GivenCredentials(
                 hosts=frozenset({HOST}), credentials=login or Credentials()
             ),
+            realm=realm,
             monotonic=lambda: self.clock,
         )
 
@@ -216,3 +218,90 @@ def test_token_service_that_fails_is_an_infrastructure_error() -> None:
         service.authorizer(LOGIN).answer(headers(BEARER), PULL, None)
     assert caught.value.status == 503
     assert len(service.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "prefix", "below"),
+    [
+        ("https://auth.example/token", "https://auth.example", True),
+        ("https://auth.example/token?x=1", "https://auth.example/token", True),
+        ("https://auth.example:443/token", "https://AUTH.example/", True),
+        ("https://auth.example/tokens", "https://auth.example/token", False),
+        ("https://auth.example/token/../evil", "https://auth.example/token", False),
+        ("https://auth.example/token/%2e%2e/evil", "https://auth.example/token", False),
+        ("http://auth.example/token", "https://auth.example/", False),
+        ("https://auth.example.evil/token", "https://auth.example/", False),
+        ("https://auth.example:8443/token", "https://auth.example/", False),
+    ],
+)
+def test_a_pinned_address_covers_whole_segments_of_one_origin(
+    url: str, prefix: str, below: bool
+) -> None:
+    assert is_below(url, prefix) is below
+
+
+@pytest.mark.parametrize(
+    "login", [None, LOGIN, Credentials(identity_token=Secret("refresh"))], ids=["none", "basic", "token"]
+)  # fmt: skip
+def test_a_login_goes_nowhere_but_where_it_is_pinned(login: Credentials | None) -> None:
+    service = TokenService()
+    authorizer = service.authorizer(login, realm="https://login.example/")
+    with pytest.raises(AccessError) as caught:
+        authorizer.answer(headers(BEARER), PULL, None)
+    assert "https://auth.example/token" in caught.value.message
+    assert "https://login.example/" in caught.value.message
+    assert "auth.realms" in caught.value.hint
+    assert service.requests == []
+
+
+def test_a_pinned_login_is_not_sent_to_the_registry_itself_either() -> None:
+    authorizer = TokenService().authorizer(LOGIN, realm="https://login.example/")
+    with pytest.raises(AccessError, match=r"https://r\.example"):
+        authorizer.answer(headers('Basic realm="x"'), PULL, None)
+
+
+def test_a_login_goes_where_it_is_pinned() -> None:
+    service = TokenService()
+    authorizer = service.authorizer(LOGIN, realm="https://auth.example/token")
+    assert reveal(authorizer.answer(headers(BEARER), PULL, None)) == "Bearer t1"
+
+
+def test_docker_hubs_login_is_pinned_without_any_setting() -> None:
+    sent: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        challenge = 'Bearer realm="https://evil.example/token",service="registry.docker.io"'
+        return httpx.Response(401, headers={"WWW-Authenticate": challenge})
+
+    client = quick_client(transport=httpx.MockTransport(handle))
+    given = GivenCredentials(hosts=frozenset({"docker.io"}), credentials=LOGIN)
+    repository = RemoteRegistry(client, credentials=given).repository("docker.io/a/b")
+    with pytest.raises(AccessError) as caught:
+        repository.fetch("v1")
+    assert "https://evil.example/token" in caught.value.message
+    assert "https://auth.docker.io/" in caught.value.message
+    assert {request.url.host for request in sent} == {"registry-1.docker.io"}
+
+
+def test_a_refresh_token_does_not_follow_a_redirect_to_another_host() -> None:
+    hosts: list[str] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        request.read()
+        hosts.append(request.url.host)
+        if request.url.host == "auth.example":
+            return httpx.Response(307, headers={"Location": "https://evil.example/token"})
+        return httpx.Response(200, content=b'{"token":"t"}')
+
+    authorizer = Authorizer(
+        quick_client(transport=httpx.MockTransport(handle)),
+        host=HOST,
+        origin=origin_of(f"https://{HOST}"),
+        credentials=GivenCredentials(
+            hosts=frozenset({HOST}), credentials=Credentials(identity_token=Secret("refresh"))
+        ),
+    )
+    with pytest.raises(NetworkError, match=r"evil\.example"):
+        authorizer.answer(headers(BEARER), PULL, None)
+    assert hosts == ["auth.example"]
