@@ -2,7 +2,8 @@
 
 import contextlib
 import fnmatch
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,7 +16,7 @@ from ci_registry.errors import (
     NotFoundError,
     UsageError,
 )
-from ci_registry.events import EventSink, Level, Log
+from ci_registry.events import EventSink, Level, Log, StepEnded, StepStarted
 from ci_registry.oci.digest import Digest
 from ci_registry.oci.manifest import Descriptor
 from ci_registry.registry.companions import is_companion, subject_of
@@ -87,6 +88,24 @@ def choose_tags(tags: Iterable[str], patterns: tuple[str, ...]) -> tuple[CopyIte
     return tuple(CopyItem(source=tag, tag=tag) for tag in chosen)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Compared:
+    """What one item is on both sides."""
+
+    item: CopyItem
+    found: Descriptor | None = None
+    there: Digest | None = None
+    error: CiRegistryError | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Group:
+    """One image, and all items that are it."""
+
+    root: Descriptor
+    compared: list[_Compared]
+
+
 class Copying:
     """One copy between two repositories: its threads, and what it knows of both sides."""
 
@@ -116,8 +135,15 @@ class Copying:
             ThreadPoolExecutor(IMAGES_AT_ONCE, thread_name_prefix="image")
         )
         blobs = stack.enter_context(ThreadPoolExecutor(BLOBS_AT_ONCE, thread_name_prefix="blob"))
+        is_new = listing is not None and not listing.target
         uploads = SharedUploads(
-            source, self.target, pool=blobs, cancel=cancel, on_event=on_event, step=STEP
+            source,
+            self.target,
+            pool=blobs,
+            cancel=cancel,
+            on_event=on_event,
+            step=STEP,
+            is_new=is_new,
         )
         self.attached = AttachedCopier(
             source,
@@ -134,20 +160,63 @@ class Copying:
             uploads=uploads,
             lookups=self.lookups,
             cancel=cancel,
+            is_new=is_new,
         )
 
-    def compare(self, item: CopyItem) -> tuple[CopyItem, Descriptor | None, Descriptor | None]:
-        """Return what an item is in the source and in the target: two HEAD requests at most."""
+    def compare(self, item: CopyItem) -> "_Compared":
+        """Look at both sides of one item: two HEAD requests at most."""
         self.cancel.check()
-        found = self.source.resolve(item.source)
-        absent = self.listing is not None and item.tag not in self.listing.target
-        if found is None or (absent and item.tag):
-            return item, found, None
-        return item, found, self.target.resolve(item.tag or found.digest)
+        try:
+            found = self.source.resolve(item.source)
+            if found is None:
+                raise NotFoundError(
+                    f"{self.source.name} has no {item.source}", hint="check the name and the tag"
+                )
+            absent = self.listing is not None and item.tag not in self.listing.target
+            there = None
+            if not (absent and item.tag):
+                there = self.target.resolve(item.tag or found.digest)
+        except (AccessError, CancelledError):
+            raise
+        except CiRegistryError as error:
+            return _Compared(item=item, error=error)
+        return _Compared(item=item, found=found, there=there.digest if there else None)
 
-    def log(self, message: str, level: Level = Level.INFO) -> None:
-        """Tell one line."""
-        self.on_event(Log(message=message, level=level, step=STEP))
+    def copy_group(self, group: _Group) -> tuple[CopyOutcome, ...]:
+        """Copy one image with all of its tags."""
+        self.cancel.check()
+        items = [one.item for one in group.compared]
+        tags = {one.item.tag: one.there for one in group.compared if one.item.tag}
+        first = next(iter(tags), "")
+        name = f"{self.target.name}:{first}" if first else f"{self.target.name}@{group.root.digest}"
+        started = time.monotonic()
+        self.on_event(StepStarted(image=name, step=STEP))
+        try:
+            image = self.images.copy(group.root, tags, image=name)
+        except CancelledError:
+            raise
+        except CiRegistryError as error:
+            self._end(name, started, "error", error.headline)
+            return tuple(_failed(item, error) for item in items)
+        self.warn(name, image.notes)
+        self._end(name, started, "passed", "" if image.changed else "up to date")
+        status = CopyStatus.COPIED if image.changed else CopyStatus.PRESENT
+        return tuple(
+            CopyOutcome(
+                item=item, status=status, digest=image.digest, image=image if not count else None
+            )
+            for count, item in enumerate(items)
+        )
+
+    def _end(self, name: str, started: float, status: str, reason: str) -> None:
+        took_s = time.monotonic() - started
+        event = StepEnded(image=name, step=STEP, status=status, duration_s=took_s, reason=reason)
+        self.on_event(event)
+
+    def warn(self, name: str, notes: Iterable[str]) -> None:
+        """Tell what was left out."""
+        for note in notes:
+            self.on_event(Log(message=f"{name}: {note}", level=Level.WARNING, image="", step=STEP))
 
 
 def copy_items(
@@ -194,63 +263,31 @@ def copy_items(
             on_event=on_event,
             stack=stack,
         )
-        compared = tuple(in_parallel(copying.compare, items, pool=copying.lookups))
-        done: dict[CopyItem, CopyOutcome] = {}
-        groups: dict[Digest, list[CopyItem]] = {}
-        roots: dict[Digest, Descriptor] = {}
-        look_inside = deep or bool(options.platforms)
-        for item, found, there in compared:
-            if found is None:
-                done[item] = _absent(source, item)
-            elif there is not None and there.digest == found.digest and not look_inside:
-                done[item] = CopyOutcome(item=item, status=CopyStatus.PRESENT, digest=found.digest)
-            else:
-                groups.setdefault(found.digest, []).append(item)
-                roots[found.digest] = found
+        compared = in_parallel(copying.compare, items, pool=copying.lookups)
+        done, groups = _sort_out(compared, look_inside=deep or bool(options.platforms))
         if groups and not dry_run:
             check_push_right(target)
-        work = ((roots[digest], tuple(group)) for digest, group in groups.items())
-        copied = in_parallel(_image_copier(copying), work, pool=copying.workers)
-        for outcomes in copied:
+        for outcomes in in_parallel(copying.copy_group, groups, pool=copying.workers):
             done.update((outcome.item, outcome) for outcome in outcomes)
-        further = _companions(copying, done) if options.with_referrers else ()
+        further = tuple(_companions(copying, done)) if options.with_referrers else ()
         return (*(done[item] for item in items), *further)
 
 
-def _absent(source: Repository, item: CopyItem) -> CopyOutcome:
-    error = NotFoundError(f"{source.name} has no {item.source}", hint="check the name and the tag")
-    return CopyOutcome(item=item, status=CopyStatus.FAILED, error=error)
-
-
-def _image_copier(
-    copying: Copying,
-) -> Callable[[tuple[Descriptor, tuple[CopyItem, ...]]], tuple[CopyOutcome, ...]]:
-    """Return what copies one image with all of its tags."""
-
-    def run(work: tuple[Descriptor, tuple[CopyItem, ...]]) -> tuple[CopyOutcome, ...]:
-        root, items = work
-        tags = tuple(item.tag for item in items if item.tag)
-        name = (
-            f"{copying.target.name}:{tags[0]}" if tags else f"{copying.target.name}@{root.digest}"
-        )
-        copying.cancel.check()
-        try:
-            image = copying.images.copy(root, tags, image=name)
-        except (CancelledError, UsageError):
-            raise
-        except CiRegistryError as error:
-            copying.log(f"{name}: {error.headline}", Level.ERROR)
-            return tuple(_failed(item, error) for item in items)
-        for note in image.notes:
-            copying.log(f"{name}: {note}", Level.WARNING)
-        status = CopyStatus.COPIED if image.changed else CopyStatus.PRESENT
-        first, *rest = items
-        return (
-            CopyOutcome(item=first, status=status, digest=image.digest, image=image),
-            *(CopyOutcome(item=item, status=status, digest=image.digest) for item in rest),
-        )
-
-    return run
+def _sort_out(
+    compared: Iterable[_Compared], *, look_inside: bool
+) -> tuple[dict[CopyItem, CopyOutcome], tuple[_Group, ...]]:
+    """Return what is settled already, and the images that have to be looked into."""
+    done: dict[CopyItem, CopyOutcome] = {}
+    groups: dict[Digest, _Group] = {}
+    for one in compared:
+        if one.error is not None or one.found is None:
+            done[one.item] = CopyOutcome(item=one.item, status=CopyStatus.FAILED, error=one.error)
+        elif one.there == one.found.digest and not look_inside:
+            done[one.item] = CopyOutcome(item=one.item, status=CopyStatus.PRESENT, digest=one.there)
+        else:
+            group = groups.setdefault(one.found.digest, _Group(root=one.found, compared=[]))
+            group.compared.append(one)
+    return done, tuple(groups.values())
 
 
 def _failed(item: CopyItem, error: CiRegistryError) -> CopyOutcome:
@@ -272,30 +309,31 @@ def _companions(copying: Copying, done: dict[CopyItem, CopyOutcome]) -> Iterator
         if is_companion(tag) and subject_of(tag) not in handled
     )
     items = (CopyItem(source=tag, tag=tag) for tag in tags)
-    for item, found, there in in_parallel(copying.compare, items, pool=copying.lookups):
-        if found is None or (there is not None and there.digest == found.digest):
-            continue
-        outcome = _copy_companion(copying, item)
-        if outcome is not None:
-            yield outcome
+    for one in in_parallel(copying.compare, items, pool=copying.lookups):
+        if one.error is not None:
+            yield _failed(one.item, one.error)
+        elif one.found is not None and one.found.digest != one.there:
+            outcome = _copy_companion(copying, one.item, copying.listing.source)
+            if outcome is not None:
+                yield outcome
 
 
-def _copy_companion(copying: Copying, item: CopyItem) -> CopyOutcome | None:
+def _copy_companion(
+    copying: Copying, item: CopyItem, known_tags: frozenset[str]
+) -> CopyOutcome | None:
     """Copy what belongs to the subject of a companion tag, when the target has that subject."""
     subject = subject_of(item.source)
+    name = f"{copying.target.name}:{item.tag}"
     try:
         if subject is None or copying.target.resolve(subject) is None:
             return None
-        found = find_attached(
-            copying.source, subject, copying.listing.source if copying.listing else None
-        )
-        outcome = copying.attached.copy((found,), image=f"{copying.target.name}:{item.tag}")
+        found = find_attached(copying.source, subject, known_tags)
+        outcome = copying.attached.copy((found,), image=name)
     except (CancelledError, AccessError):
         raise
     except CiRegistryError as error:
         return _failed(item, error)
-    for note in outcome.notes:
-        copying.log(f"{copying.target.name}:{item.tag}: {note}", Level.WARNING)
+    copying.warn(name, outcome.notes)
     if not outcome.copied:
         return None
     return CopyOutcome(item=item, status=CopyStatus.COPIED, digest=subject)

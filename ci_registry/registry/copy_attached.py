@@ -15,6 +15,8 @@ from ci_registry.oci.manifest import Descriptor, Index, Manifest
 from ci_registry.registry.companions import cosign_tags
 from ci_registry.registry.interface import PushedBlob, Repository
 from ci_registry.registry.parallel import in_parallel
+from ci_registry.registry.referrers import fallback_tag
+from ci_registry.registry.remote import RemoteRepository
 from ci_registry.registry.shared_uploads import SharedUploads
 from ci_registry.registry.transfer import blobs_of, manifests_of
 
@@ -56,7 +58,12 @@ def find_attached(
     wanted = [t for t in cosign_tags(subject) if known_tags is None or t in known_tags]
     found = ((tag, repository.resolve(tag)) for tag in wanted)
     cosign = tuple((tag, there) for tag, there in found if there is not None)
-    return Attached(subject=subject, referrers=repository.referrers(subject), cosign=cosign)
+    if isinstance(repository, RemoteRepository):
+        with_fallback = known_tags is None or fallback_tag(subject) in known_tags
+        referrers = repository.referrers(subject, with_fallback=with_fallback)
+    else:
+        referrers = repository.referrers(subject)
+    return Attached(subject=subject, referrers=referrers, cosign=cosign)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Copies one image: blobs, platform manifests, what belongs to them, and its tags last."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -56,7 +57,9 @@ class ImageCopier:
         uploads: SharedUploads,
         lookups: ThreadPoolExecutor,
         cancel: Cancel,
+        is_new: bool,
     ) -> None:
+        """`is_new`: the target has nothing yet, so nothing is looked for in it."""
         self._source = source
         self._target = target
         self._options = options
@@ -64,9 +67,17 @@ class ImageCopier:
         self._uploads = uploads
         self._lookups = lookups
         self._cancel = cancel
+        self._is_new = is_new
 
-    def copy(self, root: Descriptor, tags: tuple[str, ...], *, image: str) -> CopiedImage:
+    def copy(
+        self, root: Descriptor, tags: Mapping[str, Digest | None], *, image: str
+    ) -> CopiedImage:
         """Copy an image and put its tags; each tag is read back.
+
+        Args:
+            root: the image in the source.
+            tags: to put, and where each one is now.
+            image: for events.
 
         Raises:
             UsageError: the image lacks a platform, or the target takes no index with only some.
@@ -82,8 +93,10 @@ class ImageCopier:
             if manifest is not selection.root or by_digest:
                 self._push(manifest.digest, manifest, selection)
         extra = self._attached.copy(found, image=image)
-        moved = [self._put_tag(tag, selection) for tag in tags]
-        return _outcome(selection, missing, (*pushed, *extra.blobs), extra, changed=any(moved))
+        moved = [tag for tag, there in tags.items() if there != selection.root.digest]
+        for tag in moved:
+            self._put_tag(tag, selection)
+        return _outcome(selection, missing, (*pushed, *extra.blobs), extra, changed=bool(moved))
 
     def _find_attached(self, selection: Selection) -> tuple[Attached, ...]:
         """Return what belongs to the manifests that are copied as they are."""
@@ -98,6 +111,8 @@ class ImageCopier:
 
     def _missing(self, selection: Selection) -> tuple[Manifest | Index, ...]:
         """Return the manifests that the target lacks; one that it has, has its blobs too."""
+        if self._is_new and len(selection.manifests) == 1:
+            return selection.manifests
         there = in_parallel(
             lambda manifest: self._target.resolve(manifest.digest),
             selection.manifests,
@@ -123,19 +138,15 @@ class ImageCopier:
                 f"{self._target.name} stored {pushed.digest}, not {manifest.digest}"
             )
 
-    def _put_tag(self, tag: str, selection: Selection) -> bool:
-        """Move a tag and read back what it gives; false when it was there already."""
+    def _put_tag(self, tag: str, selection: Selection) -> None:
+        """Move a tag and read back what it gives."""
         root = selection.root
-        there = self._target.resolve(tag)
-        if there is not None and there.digest == root.digest:
-            return False
         self._push(tag, root, selection)
         if self._target.fetch(tag).body != root.body:
             raise RegistryError(
                 f"{self._target.name}:{tag} gives another manifest than was put there",
                 hint="somebody else moves this tag at the same time: copy again",
             )
-        return True
 
 
 def _is_about_children(error: CiRegistryError) -> bool:

@@ -299,9 +299,7 @@ class RemoteRepository:
 
     # --- referrers and tags
 
-    def referrers(
-        self, subject: Digest, *, with_fallback: bool = True
-    ) -> tuple[Descriptor, ...]:
+    def referrers(self, subject: Digest, *, with_fallback: bool = True) -> tuple[Descriptor, ...]:
         """Return every referrer, from the API and the fallback tag, merged by digest, all pages.
 
         Without `with_fallback` the caller knows that there is no such tag, and no request asks.

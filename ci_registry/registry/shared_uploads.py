@@ -11,9 +11,12 @@ from ci_registry.oci.digest import Digest
 from ci_registry.oci.manifest import Descriptor
 from ci_registry.registry.content import opened
 from ci_registry.registry.interface import BlobOutcome, PushedBlob, Repository
+from ci_registry.registry.remote import RemoteRepository
 from ci_registry.registry.transfer import BlobProgress
 
 BLOBS_AT_ONCE = 16
+_ASKED_FOR_BYTES = 1024 * 1024
+"""From this size on a blob is looked for even in a new repository: an interrupted copy may have left it."""
 
 
 class SharedUploads:
@@ -28,8 +31,10 @@ class SharedUploads:
         cancel: Cancel,
         on_event: EventSink,
         step: str,
+        is_new: bool = False,
     ) -> None:
-        """`pool` runs nothing that waits for an upload."""
+        """`pool` runs nothing that waits for an upload; `is_new`: the target has nothing yet."""
+        self._is_new = is_new
         self._source = source
         self._target = target
         self._pool = pool
@@ -64,9 +69,18 @@ class SharedUploads:
     def _upload(self, blob: Descriptor, image: str) -> PushedBlob:
         progress = BlobProgress(self._on_event, image=image, step=self._step, blob=blob)
         self._cancel.check()
-        pushed = self._target.push_blob(
-            blob, lambda: self._pieces(blob, progress), mount_from=(self._source.name,)
-        )
+        source = (self._source.name,)
+        if isinstance(self._target, RemoteRepository):
+            pushed = self._target.push_blob(
+                blob,
+                lambda: self._pieces(blob, progress),
+                mount_from=source,
+                is_new=self._is_new and blob.size < _ASKED_FOR_BYTES,
+            )
+        else:
+            pushed = self._target.push_blob(
+                blob, lambda: self._pieces(blob, progress), mount_from=source
+            )
         progress.end(pushed.outcome)
         return pushed
 

@@ -48,11 +48,19 @@ class Uploader:
         return int(length)
 
     def push(
-        self, descriptor: Descriptor, source: BlobSource, mount_from: tuple[str, ...]
+        self,
+        descriptor: Descriptor,
+        source: BlobSource,
+        mount_from: tuple[str, ...],
+        *,
+        is_new: bool = False,
     ) -> PushedBlob:
-        """Make sure that a blob is there; a lost upload is begun again, within the client's retries."""
+        """Make sure that a blob is there; a lost upload is begun again, within the client's retries.
+
+        With `is_new` the caller knows that the repository does not have it, and no request asks.
+        """
         digest = descriptor.digest
-        if self._is_present(descriptor):
+        if not is_new and self._is_present(descriptor):
             return PushedBlob(digest=digest, outcome=BlobOutcome.PRESENT)
         location = self._mount(digest, mount_from)
         if location is None:
