@@ -17,7 +17,7 @@ NAMES = (
 )
 _PROGRAM = '''\
 #!{python} -I
-import json, os, shutil, stat, sys
+import base64, json, os, shutil, stat, sys
 from pathlib import Path
 
 HERE = Path({folder!r})
@@ -56,6 +56,14 @@ def option(name):
     return ARGUMENTS[ARGUMENTS.index(name) + 1]
 
 
+def show(text):
+    """Print as BuildKit does what an instruction says."""
+    data = base64.b64encode((text + "\\n").encode()).decode()
+    vertex = {{"digest": "sha256:1", "name": "[1/1] RUN " + text}}
+    for line in ({{"vertexes": [vertex]}}, {{"logs": [{{"vertex": "sha256:1", "data": data}}]}}):
+        print(json.dumps(line), file=sys.stderr)
+
+
 def docker(arguments):
     if arguments[:1] == ["version"]:
         print("github.com/docker/buildx v0.29.1 abc")
@@ -65,10 +73,10 @@ def docker(arguments):
         output = dict(part.partition("=")[::2] for part in option("--output").split(","))
         shutil.copytree(HERE / "layout", output["dest"], dirs_exist_ok=True)
         Path(option("--metadata-file")).write_text("{{}}")
+        show("\\x1b[2J\\x9b31m::error::forged \\u202e\\n::error::forged")
         for name, value in os.environ.items():
             if name.startswith("CIREG_SECRET_"):  # a careless RUN: it prints its secret
-                print(json.dumps({{"vertexes": [{{"digest": "sha256:1", "name": "[1/1] RUN " + value}}]}}), file=sys.stderr)
-                print(json.dumps({{"logs": [{{"vertex": "sha256:1", "data": __import__("base64").b64encode((value + "\\n").encode()).decode()}}]}}), file=sys.stderr)
+                show(value)
     else:
         print("{{}}")
 
@@ -83,6 +91,7 @@ def buildah():
         sys.exit("executable file /absent not found in $PATH: no such file or directory")
     elif rest[:1] == ["bud"]:
         Path(option("--iidfile")).write_text("sha256:" + "0" * 64)
+        print("\\x1b[2J\\x9b31m::error::forged \\u202e\\n::error::forged", file=sys.stderr)
         for value in ARGUMENTS:  # a careless RUN: it prints its secret
             if value.startswith("id="):
                 print(Path(value.partition(",src=")[2]).read_text(), file=sys.stderr)

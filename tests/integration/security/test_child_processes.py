@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -213,6 +214,11 @@ def test_careless_build_that_prints_its_secret_shows_stars(built: Ran) -> None:
     assert canaries.found_in(built.done.stdout + built.done.stderr) == []
     assert "***" in built.done.stderr
     assert canaries.found_below(built.place.project.reports) == []
+
+
+def test_output_of_a_build_drives_no_terminal(built: Ran) -> None:
+    assert "::error::forged" in built.done.stderr
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", built.done.stderr)
 
 
 def test_credential_helpers_see_the_host_and_no_secret_of_ours(built: Ran) -> None:
