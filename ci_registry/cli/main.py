@@ -112,18 +112,20 @@ def run_command_line(argv: Sequence[str]) -> int:
     except CiRegistryError as error:
         show_error(error)
         return int(error.exit_code)
-    except (BrokenPipeError, SystemExit):  # click makes the one of the other, with exit code 1
-        to_nowhere(sys.stdout)
-        return int(ExitCode.INFRASTRUCTURE)
-    except OSError as error:
-        from ci_registry.files import storage_error
-
-        show_error(storage_error(error, error.filename or "a file", "read or write"))
-        return int(ExitCode.INFRASTRUCTURE)
+    except (BrokenPipeError, SystemExit) as error:
+        return _end_of_output(error)
     except Exception:  # noqa: BLE001 - a bug: the traceback is what we need to mend it
         _say("this is a bug in ci-registry; please report it with these lines:")
         _say(traceback.format_exc())
         return int(ExitCode.BUG)
+
+
+def _end_of_output(error: BaseException) -> int:
+    """Tell shell completion, which click ends with 0, from a reader that went away, which it makes 1."""
+    if isinstance(error, SystemExit) and not error.code:
+        return int(ExitCode.OK)
+    to_nowhere(sys.stdout)
+    return int(ExitCode.INFRASTRUCTURE)
 
 
 def show_error(error: CiRegistryError) -> None:

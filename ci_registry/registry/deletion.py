@@ -13,6 +13,7 @@ from ci_registry.errors import (
     AccessError,
     CancelledError,
     CiRegistryError,
+    IntegrityError,
     RegistryError,
     UsageError,
 )
@@ -25,7 +26,7 @@ from ci_registry.registry.interface import EditableRepository, Repository
 from ci_registry.registry.parallel import in_parallel
 from ci_registry.registry.referrers import fallback_tag, remove_from_fallback
 from ci_registry.registry.tagging import UNSUPPORTED
-from ci_registry.registry.transfer import MAX_DEPTH
+from ci_registry.registry.transfer import MAX_DEPTH, MAX_MANIFESTS
 
 
 class RemovalKind(StrEnum):
@@ -169,6 +170,8 @@ def _descendants(repository: Repository, index: Digest) -> tuple[Digest, ...]:
                 continue
             new = [child for child in manifest.manifests if child.digest not in found]
             found.update(dict.fromkeys(child.digest for child in new))
+            if len(found) > MAX_MANIFESTS:
+                raise IntegrityError(f"index {index} lists more than {MAX_MANIFESTS} manifests")
             deeper += [
                 child.digest
                 for child in new

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ci_registry.errors import IntegrityError
+from ci_registry.errors import IntegrityError, NotFoundError
 from ci_registry.files import storage_error
 from ci_registry.oci import media_types
 from ci_registry.oci.digest import Digest, Hasher, digest_of
@@ -58,10 +58,15 @@ def convert_archive(
     Raises:
         IntegrityError: the archive is not what `docker image save` writes, or a layer has other
             bytes than its config says.
+        NotFoundError: it has no image of that name.
         StorageError: the archive can't be read or the layout can't be written.
     """
     with _opened(path) as archive:
-        image = _choose(_images(archive, name), platform)
+        found = _images(archive)
+        chosen = [i for i in found if not name or name in i.names or name in i.tags]
+        if not chosen and found:
+            raise NotFoundError(f"{path} has no image {name}", hint=f"it has {_names(found)}")
+        image = _choose(chosen, platform)
         descriptor = _write(archive, image, layout)
     layout.set_root(descriptor)
     return descriptor
@@ -75,7 +80,7 @@ def convert_all(path: Path, layout: Layout) -> None:
         StorageError: as `convert_archive`.
     """
     with _opened(path) as archive:
-        for image in _images(archive, ""):
+        for image in _images(archive):
             descriptor = _write(archive, image, layout)
             body = layout.fetch(descriptor.digest).body
             for tag in image.tags or ("",):
@@ -180,11 +185,14 @@ def _index(tar: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
 # --- which image
 
 
-def _images(archive: _Archive, name: str) -> list[_Image]:
+def _images(archive: _Archive) -> list[_Image]:
     what = "manifest.json of the image archive"
     entries = as_list(parse_json(archive.read("manifest.json"), what=what), what=what)
-    images = [_image(archive, as_object(entry, what=what)) for entry in entries]
-    return [i for i in images if not name or name in i.names or name in i.tags]
+    return [_image(archive, as_object(entry, what=what)) for entry in entries]
+
+
+def _names(images: list[_Image]) -> str:
+    return ", ".join(name for image in images for name in image.names) or "none with a name"
 
 
 def _choose(images: list[_Image], platform: Platform | None) -> _Image:
@@ -194,7 +202,8 @@ def _choose(images: list[_Image], platform: Platform | None) -> _Image:
         raise IntegrityError(
             f"the image archive holds {len(images)} images"
             + (f" for {platform}" if platform else "")
-            + ", expected one"
+            + ", expected one",
+            hint=f"name one by its tag: {_names(images)}" if images else "",
         )
     return images[0]
 

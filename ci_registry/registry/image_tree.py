@@ -13,7 +13,7 @@ from ci_registry.registry.content import bounded
 from ci_registry.registry.copy_attached import find_attached
 from ci_registry.registry.interface import Repository
 from ci_registry.registry.parallel import in_parallel
-from ci_registry.registry.transfer import MAX_DEPTH
+from ci_registry.registry.transfer import MAX_DEPTH, MAX_MANIFESTS
 from ci_registry.strict import MAX_JSON_BYTES, as_object, parse_json
 
 _CONFIGS = frozenset({media_types.OCI_CONFIG, media_types.DOCKER_CONFIG})
@@ -83,59 +83,80 @@ def list_referrers(repository: Repository, subject: Descriptor) -> tuple[NamedRe
 
 
 def read_tree(
-    repository: Repository,
-    root: Descriptor,
-    *,
-    with_referrers: bool,
-    pool: ThreadPoolExecutor,
-    depth: int = 1,
+    repository: Repository, root: Descriptor, *, with_referrers: bool, pool: ThreadPoolExecutor
 ) -> Node:
     """Read a manifest and all below it.
 
+    Args:
+        repository: where.
+        root: the manifest.
+        with_referrers: also list what refers to each manifest.
+        pool: for the many small requests.
+
     Raises:
         NotFoundError: the manifest itself is missing; a missing child is a node of its own.
-        IntegrityError: something is not what its digest says, or nested too deep.
+        IntegrityError: something is not what its digest says, nested too deep, or too much.
     """
-    if depth > MAX_DEPTH:
-        raise IntegrityError(f"{root.digest}: indexes nested deeper than {MAX_DEPTH}")
-    manifest = repository.fetch(root.digest)
-    referrers = list_referrers(repository, root) if with_referrers else ()
-    if isinstance(manifest, Manifest):
-        return _leaf(repository, root, manifest, referrers)
-    if depth > 1 and root.media_type not in media_types.INDEXES:
-        raise IntegrityError(f"{root.digest} is listed as {root.media_type!r} but is an index")
-    below = [c for c in manifest.manifests if c.media_type in media_types.INDEXES]
-    nested = {
-        child.digest: _child(repository, child, with_referrers, pool, depth) for child in below
-    }
-    flat = [child for child in manifest.manifests if child.digest not in nested]
-    found = in_parallel(
-        lambda child: _child(repository, child, with_referrers, pool, depth), flat, pool=pool
-    )
-    nodes = nested | {node.descriptor.digest: node for node in found}
-    return Node(
-        kind=NodeKind.INDEX,
-        descriptor=root,
-        artifact_type=manifest.artifact_type,
-        annotations=manifest.annotations,
-        children=tuple(nodes[child.digest] for child in manifest.manifests),
-        referrers=referrers,
-    )
+    reader = _Reader(repository=repository, with_referrers=with_referrers, pool=pool)
+    return reader.read(root, 1)
 
 
-def _child(
-    repository: Repository,
-    child: Descriptor,
-    with_referrers: bool,
-    pool: ThreadPoolExecutor,
-    depth: int,
-) -> Node:
-    try:
-        return read_tree(
-            repository, child, with_referrers=with_referrers, pool=pool, depth=depth + 1
+@dataclass(slots=True, kw_only=True)
+class _Reader:
+    """Reads one tree; counts, because an index may list many indexes that list many."""
+
+    repository: Repository
+    with_referrers: bool
+    pool: ThreadPoolExecutor
+    count: int = 0
+
+    def read(self, root: Descriptor, depth: int) -> Node:
+        """Read an index and everything below, or an image."""
+        self.count += 1
+        if depth > MAX_DEPTH or self.count > MAX_MANIFESTS:
+            raise IntegrityError(f"{root.digest}: nested deeper than {MAX_DEPTH}, or too many")
+        manifest = self.repository.fetch(root.digest)
+        referrers = list_referrers(self.repository, root) if self.with_referrers else ()
+        if isinstance(manifest, Manifest):
+            return _leaf(self.repository, root, manifest, referrers)
+        children = {child.digest: child for child in manifest.manifests}
+        nested = [c for c in children.values() if c.media_type in media_types.INDEXES]
+        nodes = {child.digest: self._below(child, depth) for child in nested}
+        flat = [child for child in children.values() if child.digest not in nodes]
+        self.count += len(flat)
+        for node in in_parallel(self._image, flat, pool=self.pool):
+            nodes[node.descriptor.digest] = node
+        return Node(
+            kind=NodeKind.INDEX,
+            descriptor=root,
+            artifact_type=manifest.artifact_type,
+            annotations=manifest.annotations,
+            children=tuple(nodes[digest] for digest in children),
+            referrers=referrers,
         )
-    except NotFoundError:
-        return Node(kind=NodeKind.MISSING, descriptor=child, annotations=child.annotations)
+
+    def _below(self, child: Descriptor, depth: int) -> Node:
+        try:
+            return self.read(child, depth + 1)
+        except NotFoundError:
+            return _missing(child)
+
+    def _image(self, child: Descriptor) -> Node:
+        """Read an image; runs in the pool, so it waits for nothing that the pool would have to do."""
+        try:
+            manifest = self.repository.fetch(child.digest)
+        except NotFoundError:
+            return _missing(child)
+        if not isinstance(manifest, Manifest):
+            raise IntegrityError(
+                f"{child.digest} is listed as {child.media_type!r} but is an index"
+            )
+        referrers = list_referrers(self.repository, child) if self.with_referrers else ()
+        return _leaf(self.repository, child, manifest, referrers)
+
+
+def _missing(child: Descriptor) -> Node:
+    return Node(kind=NodeKind.MISSING, descriptor=child, annotations=child.annotations)
 
 
 def _leaf(

@@ -137,8 +137,6 @@ def _copy(
     if request.is_many:
         listing = _list_both(reading, writing)
         items = choose_tags(sorted(listing.source), request.tags)
-        if request.with_referrers and not request.deep:
-            notes = (_NOT_DEEP,)
     else:
         items = (_single_item(source, target, reading),)
     outcomes = copy_items(
@@ -156,14 +154,19 @@ def _copy(
         cancel=caller.cancel,
         on_event=caller.on_event,
     )
-    if not request.is_many and outcomes[0].error is not None:
-        raise outcomes[0].error
+    if not request.is_many:
+        if outcomes[0].error is not None:
+            raise outcomes[0].error
+        notes = () if items[0].tag else ("it has no tag there: its digest alone names it",)
+    elif request.with_referrers and not request.deep:
+        equal = any(o.status is CopyStatus.PRESENT and o.image is None for o in outcomes)
+        notes = (_NOT_DEEP,) if equal else ()
     return CopyReport(
         source=source.name,
         target=target.name,
         dry_run=request.dry_run,
         outcomes=outcomes,
-        notes=notes if any(o.status is CopyStatus.PRESENT for o in outcomes) else (),
+        notes=notes,
     )
 
 
