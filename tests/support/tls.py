@@ -35,8 +35,7 @@ class Authority:
     def issue(self, name: str, *hosts: str) -> Certified:
         """Sign a certificate for 127.0.0.1, localhost and these hosts; returns its files."""
         key = ec.generate_private_key(ec.SECP256R1())
-        names: list[x509.GeneralName] = [x509.IPAddress(ip_address("127.0.0.1"))]
-        names += [x509.DNSName(host) for host in ("localhost", *hosts)]
+        names = [_alternative(host) for host in ("127.0.0.1", "localhost", *hosts)]
         builder = _builder(_name(name), self._name, key.public_key()).add_extension(
             x509.SubjectAlternativeName(names), critical=False
         )
@@ -52,6 +51,13 @@ class Authority:
             )
         )
         return made
+
+
+def _alternative(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def _name(text: str) -> x509.Name:
