@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import queue
 import signal
 import threading
 import time
@@ -22,35 +21,49 @@ _ECHO_S = 0.3
 def cancelled_by_signals(cancel: Cancel, groups: AbstractSet[int]) -> Iterator[None]:
     """Have the first signal set `cancel`; the second kills what runs and exits with 130.
 
+    A thread learns of signals through Python's wake-up descriptor. Python's own handlers are of no
+    use here: they wait for the main thread, which sleeps on when the system gives the signal to
+    another thread (two signals in quick succession), and they run in the middle of any code, which
+    may hold the locks that `Cancel.set` takes.
+
     Args:
-        cancel: set by a thread of its own: a handler runs in the middle of any code of the main
-            thread, which may hold the locks that `Cancel.set` takes.
+        cancel: set by that thread.
         groups: process groups of the programs that run at the moment.
     """
-    arrived: queue.SimpleQueue[str] = queue.SimpleQueue()  # its `put` may be called by handlers
-    first: list[float] = []
-
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        if not first:
-            first.append(time.monotonic())
-            arrived.put(signal.Signals(number).name)
-        elif time.monotonic() - first[0] > _ECHO_S:
-            for group in tuple(groups):
-                with contextlib.suppress(OSError):
-                    os.killpg(group, signal.SIGKILL)
-            os._exit(int(ExitCode.INTERRUPTED))
-
-    def wait() -> None:
-        if name := arrived.get():
-            cancel.set(name)
-
-    thread = threading.Thread(target=wait, name="signals", daemon=True)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    thread = threading.Thread(
+        target=_watch, args=(reader, cancel, groups), name="signals", daemon=True
+    )
     thread.start()
-    before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    before = {number: signal.signal(number, _nothing) for number in _SIGNALS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        arrived.put("")
+        signal.set_wakeup_fd(wakeup)
+        os.close(writer)
         thread.join()
+        os.close(reader)
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """Be there, so that Python takes the signal and writes it to the wake-up descriptor."""
+
+
+def _watch(reader: int, cancel: Cancel, groups: AbstractSet[int]) -> None:
+    """Read the numbers of signals until the other end is closed."""
+    first: float | None = None
+    while data := os.read(reader, 1):
+        if data[0] not in _SIGNALS:
+            continue
+        if first is None:
+            first = time.monotonic()
+            cancel.set(signal.Signals(data[0]).name)
+        elif time.monotonic() - first > _ECHO_S:
+            for group in tuple(groups):
+                with contextlib.suppress(OSError):
+                    os.killpg(group, signal.SIGKILL)
+            os._exit(int(ExitCode.INTERRUPTED))
