@@ -9,6 +9,7 @@ because the target type decides. A dataclass is a mapping; its field metadata ma
     minimum, maximum     bounds of an int
     pattern, pattern_hint    what a str, or each str of a list, must match
     key_pattern              the same for the keys of a dict
+    value_pattern, value_hint    the same for its values
     masked     a wrong value is not shown: it might be a secret in the wrong place
 """
 
@@ -159,13 +160,14 @@ class _Conversion:
             return self._expected(node, path, "a mapping")
         result = {}
         pattern = meta.get("key_pattern", "")
+        limits = {"pattern": meta.get("value_pattern"), "pattern_hint": meta.get("value_hint")}
         for key, item in node.entries:
             if pattern and not re.fullmatch(pattern, key.text):
                 result[key.text] = self._fail(
                     key, f"{_join(path, key.text)}: the name must match {pattern}"
                 )
             else:
-                result[key.text] = self.value(item, target, _join(path, key.text), {})
+                result[key.text] = self.value(item, target, _join(path, key.text), limits)
         return _FAILED if _FAILED in result.values() else result
 
     def _scalar(self, node: Node, target: Any, path: str, meta: Mapping[str, Any]) -> object:

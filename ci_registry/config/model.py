@@ -24,6 +24,7 @@ from ci_registry.config.choices import (
     SignMode,
     UploadMode,
 )
+from ci_registry.config.registry_settings import AuthSettings, NetworkSettings
 from ci_registry.config.setting_field import (
     IMAGE_NAME_PATTERN,
     NO_KEY_PATTERN,
@@ -33,7 +34,6 @@ from ci_registry.config.setting_field import (
     setting,
 )
 from ci_registry.oci.platform import Platform
-from ci_registry.secret import Secret
 
 __all__ = [
     "IMAGE_NAME_PATTERN",
@@ -254,28 +254,6 @@ class ReportSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkSettings:
-    """`network`: how registries are reached."""
-
-    plain_http: tuple[str, ...] = setting(
-        (),
-        "Registry hosts that are spoken to without TLS; loopback always is.",
-        pattern=r"[A-Za-z0-9.\[\]:-]+",
-        pattern_hint="a host such as registry.local:5000",
-    )
-    ca_file: str = setting("", "Further CA certificates, PEM.")
-    retries: int = setting(
-        4,
-        "How often a request is tried again after 429, 5xx or a lost connection.",
-        minimum=0,
-        maximum=20,
-    )
-    retry_budget: timedelta = setting(
-        timedelta(minutes=5), "Longest time that one request and its retries may take altogether."
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeSettings:
     """`runtime`: about this run only."""
 
@@ -285,24 +263,6 @@ class RuntimeSettings:
         "Largest size of the local cache folder.",
         pattern=r"[1-9][0-9]{0,5}(?:KiB|MiB|GiB|TiB)",
         pattern_hint="a size such as 500MiB or 2GiB",
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthSettings:
-    """Credentials; they come only from the environment or the command's input, never from the file."""
-
-    registry_username: str = setting(
-        "",
-        "User name for the registries pushed to; default: docker login, credential helpers, or the CI's own.",
-        surface="registry-username",
-        hidden=True,
-    )
-    registry_password: Secret = setting(
-        Secret(""),
-        "Password or token for the registries pushed to; environment only.",
-        surface="registry-password",
-        hidden=True,
     )
 
 

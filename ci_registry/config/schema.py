@@ -64,9 +64,10 @@ def _type_schema(target: Any, meta: Mapping[str, Any]) -> dict[str, Any]:
     if origin is dict:
         pattern = meta.get("key_pattern")
         names = {"propertyNames": {"pattern": f"^(?:{pattern})$"}} if pattern else {}
+        limits = {"pattern": meta["value_pattern"]} if "value_pattern" in meta else {}
         return {
             "type": ["object", "null"],
-            "additionalProperties": _type_schema(arguments[1], {}),
+            "additionalProperties": _type_schema(arguments[1], limits),
             **names,
         }
     if is_dataclass(target) and target is not Platform:

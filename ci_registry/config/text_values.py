@@ -1,7 +1,7 @@
 """Makes a node of what stands in an environment variable or on the command line.
 
 Lists have one item per line; items that can't contain a comma may be separated by commas too. Mappings
-have one `NAME=value` per line.
+have one `NAME=value` per line; where a value is a list, commas separate its items.
 """
 
 import typing
@@ -37,7 +37,9 @@ def node_from_text(
         return Node(kind=Kind.LIST, items=tuple(_scalar(item) for item in _items(spec, texts)))
     if origin is dict:
         lines = _items(spec, texts)
-        return _mapping(lines, where, env if spec.metadata.get("bare_names") else None, problems)
+        known = env if spec.metadata.get("bare_names") else None
+        holds_lists = typing.get_origin(typing.get_args(spec.type)[1]) is tuple
+        return _mapping(lines, where, known, problems, holds_lists=holds_lists)
     text = "\n".join(texts)
     text = text.rstrip("\r\n") if spec.is_secret else text.strip()
     return _scalar(text, is_plain=spec.type in (int, bool))
@@ -64,8 +66,18 @@ def _items(spec: OptionSpec, texts: list[str]) -> list[str]:
     return [line for line in lines if line]
 
 
+def _list(text: str) -> Node:
+    items = (item.strip() for item in text.split(","))
+    return Node(kind=Kind.LIST, items=tuple(_scalar(item) for item in items if item))
+
+
 def _mapping(
-    lines: list[str], where: str, env: Mapping[str, str] | None, problems: list[Problem]
+    lines: list[str],
+    where: str,
+    env: Mapping[str, str] | None,
+    problems: list[Problem],
+    *,
+    holds_lists: bool,
 ) -> Node:
     entries: dict[str, str] = {}
     for line in lines:
@@ -81,5 +93,6 @@ def _mapping(
         if name in entries:
             problems.append(Problem(message=f"{where}: {name!r} is given twice"))
         entries[name] = value
-    pairs = tuple((_scalar(name), _scalar(value)) for name, value in entries.items())
+    make = _list if holds_lists else _scalar
+    pairs = tuple((_scalar(name), make(value)) for name, value in entries.items())
     return Node(kind=Kind.MAPPING, entries=pairs)

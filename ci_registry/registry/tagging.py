@@ -69,8 +69,8 @@ def remove_tag(repository: EditableRepository, tag: str, expected: Digest | None
             raise
         raise UsageError(
             f"this registry can't delete a tag: {error.message}",
-            hint=f"the tag stays. Delete it in the registry's own interface, or delete the manifest"
-            f" with all of its tags: ci-registry rm {repository.name}@{there.digest}",
+            hint=f"the tag stays. {error.hint or 'Delete it in the interface of the registry'}; or"
+            f" delete the manifest with all of its tags: ci-registry rm {repository.name}@{there.digest}",
         ) from error
     now = repository.resolve(tag)
     if now is not None:

@@ -59,7 +59,7 @@ def open_parts(
             export_from_engine=lambda *args: _docker_engine(caller).export_image(*args),
             open_scanner=open_scanner,
             load_signer=signer,
-            source=registries.open,
+            source=registries.open_source,
             target=target,
             check_push=lambda place: check_push_right(target(place)),
             docker_config=registries.docker_config,
@@ -172,7 +172,7 @@ def _docker_engine(caller: Caller) -> "DockerEngine":
 def _base_opener(registries: Registries) -> Callable[[str], tuple[Repository, str]]:
     def open_base(name: str) -> tuple[Repository, str]:
         reference = parse_reference(name)
-        return registries.open(reference), reference.target
+        return registries.open_source(reference), reference.target
 
     return open_base
 

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ci_registry.ci.detect import is_gitlab
 from ci_registry.ci.gitlab import gitlab_credentials
@@ -18,17 +19,22 @@ from ci_registry.registry.credentials import (
     credential_sources,
     write_docker_config,
 )
+from ci_registry.registry.mirrors import Mirrors
 from ci_registry.registry.remote import RemoteRegistry
-from ci_registry.registry_server.store import FolderStore, MemoryStore, Store
 from ci_registry.secret import Secret
 from ci_registry.wiring.basis import Basis, Caller
+
+if TYPE_CHECKING:
+    from ci_registry.registry_server.store import Store
 
 _PROXY_NAMES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 @contextlib.contextmanager
-def open_store(folder: Path | None, *, durable: bool = True) -> Iterator[Store]:
+def open_store(folder: Path | None, *, durable: bool = True) -> "Iterator[Store]":
     """Open the storage of an embedded registry: a folder, or memory; closed at the end."""
+    from ci_registry.registry_server.store import FolderStore, MemoryStore
+
     store: Store = MemoryStore() if folder is None else FolderStore(folder, durable=durable)
     try:
         yield store
@@ -47,10 +53,17 @@ class Registries:
         self._caller = caller
         self.credentials = _credentials(caller, basis, hosts)
         self._remote = RemoteRegistry(
-            client, credentials=self.credentials, on_event=caller.on_event
+            client,
+            credentials=self.credentials,
+            on_event=caller.on_event,
+            realms=basis.settings.auth.realms,
         )
         self.open = self._remote.repository
         """Opens the repository of a reference with the logins of this run."""
+        self.open_source = Mirrors(
+            self.open, hosts=basis.settings.network.mirrors, on_event=caller.on_event
+        ).repository
+        """The same for reading base images and images to scan: mirrors come first."""
 
     def embedded(self, host: str, user: str, password: Secret) -> RemoteRegistry:
         """Return a client for the embedded registry, which asks for its own random password."""

@@ -333,3 +333,38 @@ def test_contradicting_settings_are_refused() -> None:
 
 def test_the_missing_registry_is_explained() -> None:
     assert "--registry" in no_destination_error("api").hint
+
+
+def test_mirrors_are_lists_in_the_file_and_comma_separated_in_the_environment() -> None:
+    expected = {"docker.io": ("mirror.example/hub", "other.example:5000")}
+    text = ONE + "network: {mirrors: {docker.io: [mirror.example/hub, 'other.example:5000']}}\n"
+    assert load(text).settings.network.mirrors == expected
+    env = {"CIREG_NETWORK_MIRRORS": "docker.io=mirror.example/hub, other.example:5000"}
+    assert load(env=env).settings.network.mirrors == expected
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "network: {mirrors: {docker.io: ['https://mirror.example']}}",
+        "network: {mirrors: {docker.io: mirror.example}}",
+        "network: {mirrors: {'docker.io/library': [mirror.example]}}",
+        "auth: {realms: {r.example: 'ftp://auth.example'}}",
+        "auth: {realms: {r.example: 'https://user@auth.example'}}",
+    ],
+)
+def test_mirrors_and_realms_of_another_form_are_refused(line: str) -> None:
+    assert "must be" in refusal(text=ONE + line) or "must match" in refusal(text=ONE + line)
+
+
+def test_a_change_can_not_say_where_logins_are_sent() -> None:
+    changed = ONE + "auth: {realms: {r.example: 'https://evil.example/'}}\n"
+    counts = source(ONE + "auth: {realms: {r.example: 'https://auth.example/'}}\n", ref="main")
+    loaded = load(changed, trusted=counts)
+    assert loaded.settings.auth.realms == {"r.example": "https://auth.example/"}
+    assert any("auth.realms" in note for note in loaded.notes)
+
+
+def test_a_password_is_refused_in_a_file_that_may_name_realms() -> None:
+    text = ONE + "auth: {registry_password: hunter2}\n"
+    assert "auth.registry_password is never read from a file" in refusal(text=text)
