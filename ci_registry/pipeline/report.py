@@ -10,11 +10,6 @@ from pathlib import Path
 from ci_registry.config.model import ReportFormat
 from ci_registry.errors import CiRegistryError, ExitCode, worst_exit_code
 from ci_registry.files import storage_error, write_atomic
-from ci_registry.reports.github import annotations, outputs, render_output_file
-from ci_registry.reports.gitlab import render_container_scanning, render_dotenv
-from ci_registry.reports.junit import render_junit
-from ci_registry.reports.markdown import render_summary
-from ci_registry.reports.result_json import render_result
 from ci_registry.results import RunResult
 from ci_registry.secret import Masker
 
@@ -63,6 +58,9 @@ class Reporter:
                 (self.folder / name).unlink(missing_ok=True)
         except OSError as error:
             raise storage_error(error, self.folder, "write reports to") from error
+        from ci_registry.reports.junit import render_junit  # noqa: PLC0415 - as below
+        from ci_registry.reports.result_json import render_result  # noqa: PLC0415 - as below
+
         write_atomic(self.folder / RESULT, render_result(unfinished), sync=False)
         if ReportFormat.JUNIT in self.formats:
             write_atomic(self.folder / JUNIT, render_junit(unfinished), sync=False)
@@ -115,6 +113,14 @@ class Reporter:
 
     def _renderers(self, result: RunResult) -> dict[str, Callable[[], str]]:
         """Return what makes the text of each file, most important first."""
+        from ci_registry.reports.gitlab import (  # noqa: PLC0415 - imported while the build runs
+            render_container_scanning,
+            render_dotenv,
+        )
+        from ci_registry.reports.junit import render_junit  # noqa: PLC0415 - as above
+        from ci_registry.reports.markdown import render_summary  # noqa: PLC0415 - as above
+        from ci_registry.reports.result_json import render_result  # noqa: PLC0415 - as above
+
         files: dict[str, Callable[[], str]] = {
             RESULT: lambda: render_result(result),
             SUMMARY: lambda: render_summary(result),
@@ -128,6 +134,8 @@ class Reporter:
 
     def _github(self, result: RunResult, written: list[Path]) -> Iterator[Callable[[], None]]:
         """Yield what tells GitHub; nothing when its variables are not there."""
+        from ci_registry.reports.markdown import render_summary  # noqa: PLC0415 - as above
+
         if summary := self.env.get("GITHUB_STEP_SUMMARY"):
             yield lambda: _append(Path(summary), render_summary(result) + "\n")
         if output := self.env.get("GITHUB_OUTPUT"):
@@ -136,10 +144,14 @@ class Reporter:
             yield lambda: self._annotate(result)
 
     def _annotate(self, result: RunResult) -> None:
+        from ci_registry.reports.github import annotations  # noqa: PLC0415 - as above
+
         for line in annotations(result):
             self.print_command(line)
 
     def _outputs(self, result: RunResult, written: list[Path]) -> str:
+        from ci_registry.reports.github import outputs, render_output_file  # noqa: PLC0415 - as above
+
         files = {path.name: str(path) for path in written}
         named = {"result": files.get(RESULT, ""), "junit": files.get(JUNIT, "")}
         named["report-dir"] = str(self.folder)

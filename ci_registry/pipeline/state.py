@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ci_registry.builders.interface import Builder
 from ci_registry.cache import DiskCache
@@ -13,15 +14,10 @@ from ci_registry.config.model import ImageSettings, Settings
 from ci_registry.errors import ExitCode
 from ci_registry.events import EventSink
 from ci_registry.findings import ScanResult
-from ci_registry.inventory.inspect import InspectedImage
 from ci_registry.oci.digest import Digest
 from ci_registry.oci.platform import Platform
 from ci_registry.oci.reference import Reference
 from ci_registry.pipeline.plan import ImagePlan
-from ci_registry.policy.model import Policy
-from ci_registry.policy.waivers import Waiver
-from ci_registry.registry.interface import Repository
-from ci_registry.registry.layout import Layout
 from ci_registry.results import (
     BuildOutcome,
     Case,
@@ -31,9 +27,16 @@ from ci_registry.results import (
     StepResult,
     StepStatus,
 )
-from ci_registry.scanners.interface import Scanner
 from ci_registry.secret import Secret
-from ci_registry.signers.interface import Signer
+
+if TYPE_CHECKING:  # imported by the steps that use them, most of them while the build runs
+    from ci_registry.inventory.inspect import InspectedImage
+    from ci_registry.policy.model import Policy
+    from ci_registry.policy.waivers import Waiver
+    from ci_registry.registry.interface import Repository
+    from ci_registry.registry.layout import Layout
+    from ci_registry.scanners.interface import Scanner
+    from ci_registry.signers.interface import Signer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +47,12 @@ class Parts:
     """By name, in the order in which `auto` tries them."""
     export_from_engine: Callable[[str, Path, Platform], BuildOutcome]
     """Writes an image of the Docker engine as a layout."""
-    open_scanner: Callable[[], Scanner]
-    load_signer: Callable[[], Signer | None]
+    open_scanner: "Callable[[], Scanner]"
+    load_signer: "Callable[[], Signer | None]"
     """Raises `SetupError` when the key is there but unusable; None when its source is empty."""
-    source: Callable[[Reference], Repository]
+    source: "Callable[[Reference], Repository]"
     """Opens a repository for reading."""
-    target: Callable[[Reference], Repository]
+    target: "Callable[[Reference], Repository]"
     """Opens where a destination is written: the registry itself, or the embedded one in a dry run."""
     check_push: Callable[[Reference], None]
     """Raises `AccessError` when the credentials can't push there."""
@@ -63,8 +66,8 @@ class RunContext:
 
     settings: Settings
     ci: CiContext
-    policy: Policy
-    waivers: tuple[Waiver, ...]
+    policy: "Policy"
+    waivers: "tuple[Waiver, ...]"
     parts: Parts
     project: Path
     """Absolute folder that relative paths start from."""
@@ -97,12 +100,12 @@ class ImageRun:
     """The reference to fetch instead of building, for the single step `scan REFERENCE`."""
     keep_layout: Path | None = None
     """Where the layout stays after the run, for the single step `build`."""
-    layout: Layout | None = None
+    layout: "Layout | None" = None
     build: BuildOutcome | None = None
-    inspected: InspectedImage | None = None
+    inspected: "InspectedImage | None" = None
     scans: tuple[ScanResult, ...] = ()
     decision: Decision | None = None
-    signer: Signer | None = None
+    signer: "Signer | None" = None
     uploads: dict[str, PublishedReference] = field(default_factory=dict)
     """By destination name: the blobs that travelled, while nothing is published yet."""
     published: dict[str, PublishedReference] = field(default_factory=dict)

@@ -8,22 +8,70 @@ Every command is a subset of this table. `gather` and `decide` come before it, `
 
 from ci_registry.config.model import UploadMode
 from ci_registry.pipeline.preflight import preflight
-from ci_registry.pipeline.state import StepSpec
-from ci_registry.pipeline.steps_obtain import inspect, obtain
-from ci_registry.pipeline.steps_publish import publish, sign, tag, upload
-from ci_registry.pipeline.steps_scan import judge_image, scan
+from ci_registry.pipeline.state import Done, ImageRun, RunContext, StepSpec
 from ci_registry.results import Step
+
+# Each step imports its module when it runs; the build imports what comes after it while it waits.
+
+
+def _obtain(image: ImageRun, run: RunContext) -> Done:
+    from ci_registry.pipeline.steps_obtain import obtain  # noqa: PLC0415 - see above
+
+    return obtain(image, run)
+
+
+def _inspect(image: ImageRun, run: RunContext) -> Done:
+    from ci_registry.pipeline.steps_inspect import inspect  # noqa: PLC0415 - see above
+
+    return inspect(image, run)
+
+
+def _scan(image: ImageRun, run: RunContext) -> Done:
+    from ci_registry.pipeline.steps_scan import scan  # noqa: PLC0415 - see above
+
+    return scan(image, run)
+
+
+def _judge(image: ImageRun, run: RunContext) -> Done:
+    from ci_registry.pipeline.steps_scan import judge_image  # noqa: PLC0415 - see above
+
+    return judge_image(image, run)
+
+
+def _upload(image: ImageRun, run: RunContext) -> Done:
+    from ci_registry.pipeline.steps_publish import upload  # noqa: PLC0415 - see above
+
+    return upload(image, run)
+
+
+def _publish(image: ImageRun, run: RunContext) -> Done:
+    from ci_registry.pipeline.steps_publish import publish  # noqa: PLC0415 - see above
+
+    return publish(image, run)
+
+
+def _sign(image: ImageRun, run: RunContext) -> Done:
+    from ci_registry.pipeline.steps_publish import sign  # noqa: PLC0415 - see above
+
+    return sign(image, run)
+
+
+def _tag(image: ImageRun, run: RunContext) -> Done:
+    from ci_registry.pipeline.steps_publish import tag  # noqa: PLC0415 - see above
+
+    return tag(image, run)
+
 
 STEPS: tuple[StepSpec, ...] = (
     StepSpec(step=Step.PREFLIGHT, needs=(), action=preflight),
-    StepSpec(step=Step.OBTAIN, needs=(Step.PREFLIGHT,), action=obtain, limit="build"),
-    StepSpec(step=Step.INSPECT, needs=(Step.OBTAIN,), action=inspect, limit="inspect"),
-    StepSpec(step=Step.SCAN, needs=(Step.INSPECT,), action=scan, limit="scan"),
-    StepSpec(step=Step.UPLOAD, needs=(Step.INSPECT,), action=upload, limit="upload"),
-    StepSpec(step=Step.JUDGE, needs=(Step.SCAN,), action=judge_image),
-    StepSpec(step=Step.PUBLISH, needs=(Step.JUDGE, Step.UPLOAD), action=publish, limit="upload"),
-    StepSpec(step=Step.SIGN, needs=(Step.PUBLISH,), action=sign),
-    StepSpec(step=Step.TAG, needs=(Step.SIGN,), action=tag),
+    StepSpec(step=Step.OBTAIN, needs=(Step.PREFLIGHT,), action=_obtain, limit="build"),
+    StepSpec(step=Step.INSPECT, needs=(Step.OBTAIN,), action=_inspect, limit="inspect"),
+    StepSpec(step=Step.SCAN, needs=(Step.INSPECT,), action=_scan, limit="scan"),
+    StepSpec(step=Step.UPLOAD, needs=(Step.INSPECT,), action=_upload, limit="upload"),
+    StepSpec(step=Step.JUDGE, needs=(Step.SCAN,), action=_judge),
+    StepSpec(step=Step.PUBLISH, needs=(Step.JUDGE, Step.UPLOAD), action=_publish, limit="upload"),
+    StepSpec(step=Step.SIGN, needs=(Step.PUBLISH,), action=_sign),
+    StepSpec(step=Step.TAG, needs=(Step.SIGN,), action=_tag),
 )
 
 COMMANDS: dict[str, tuple[Step, ...]] = {

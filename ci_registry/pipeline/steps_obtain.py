@@ -1,22 +1,29 @@
 """The steps that get an image and look at it: build or import into a layout, then verify every byte."""
 
+import contextlib
+import importlib
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from ci_registry.builders.interface import BuildRequest, BuildSecret
 from ci_registry.config.model import ImageSettings
-from ci_registry.errors import IntegrityError, SetupError
-from ci_registry.inventory.inspect import InspectedImage, inspect_image
-from ci_registry.inventory.layer_store import StoredLayers
-from ci_registry.oci.digest import Digest
-from ci_registry.oci.manifest import MAX_MANIFEST_BYTES
-from ci_registry.oci.platform import Platform
-from ci_registry.pipeline.sizes import remember_size
+from ci_registry.errors import SetupError
 from ci_registry.pipeline.state import Done, ImageRun, RunContext
-from ci_registry.registry.known_blobs import blobs_of_last_build, remember_blobs
+from ci_registry.registry.known_blobs import blobs_of_last_build
 from ci_registry.registry.layout import Layout
-from ci_registry.registry.transfer import copy_image
 from ci_registry.results import BuildOutcome, Case
 from ci_registry.secret import Secret
+
+_LATER_STEPS = (
+    "ci_registry.pipeline.steps_inspect",
+    "ci_registry.pipeline.steps_scan",
+    "ci_registry.pipeline.steps_publish",
+    "ci_registry.reports.github",
+    "ci_registry.reports.gitlab",
+    "ci_registry.reports.markdown",
+    "ci_registry.reports.text",
+)
 
 
 def obtain(image: ImageRun, run: RunContext) -> Done:
@@ -31,15 +38,37 @@ def obtain(image: ImageRun, run: RunContext) -> Done:
         folder = run.project / image.settings.from_layout
         outcome = BuildOutcome(builder="layout", builder_version="")
     else:
-        outcome = run.parts.builders[image.plan.builder].build(_request(image, run, folder))
+        builder = run.parts.builders[image.plan.builder]
+        with _importing_what_follows():
+            outcome = builder.build(_request(image, run, folder))
     image.layout = Layout(folder)
     image.build = outcome
     return Done(cases=_build_cases(image, outcome))
 
 
+@contextlib.contextmanager
+def _importing_what_follows() -> Iterator[None]:
+    """Import the later steps while the builder works and this process waits for it."""
+    thread = threading.Thread(target=_import_later_steps, name="imports", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def _import_later_steps() -> None:
+    """Import modules; one that can't be imported is reported by the step that needs it."""
+    for name in _LATER_STEPS:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+
+
 def _pull(image: ImageRun, run: RunContext, folder: Path) -> BuildOutcome:
     if image.pull is None:
         raise AssertionError("called for images that are pulled")
+    from ci_registry.registry.transfer import copy_image  # noqa: PLC0415 - only a scan pulls
+
     source = run.parts.source(image.pull)
     root = source.fetch(image.pull.target)
     target = Layout.create(folder)
@@ -115,53 +144,3 @@ def _build_cases(image: ImageRun, outcome: BuildOutcome) -> tuple[Case, ...]:
         Case(name=f"build {platform}", body="\n".join(lines), duration_s=duration)
         for platform in platforms
     )
-
-
-def inspect(image: ImageRun, run: RunContext) -> Done:
-    """Verify every digest, size and diff id of the layout and read what is installed."""
-    layout = image.layout
-    if layout is None:
-        raise AssertionError("inspect runs after build")
-
-    def read(digest: Digest) -> bytes:
-        data = bytearray()
-        for chunk in layout.open(digest):
-            data += chunk
-            if len(data) > MAX_MANIFEST_BYTES:
-                raise IntegrityError(f"{digest} is larger than a manifest may be")
-        return bytes(data)
-
-    requested: tuple[Platform, ...] = ()
-    if image.plan.action == "build":
-        requested = image.settings.platforms
-    image.inspected = inspect_image(
-        layout.root(),
-        read=read,
-        open_blob=layout.unverified,
-        requested=requested,
-        cancel=run.cancel,
-        on_event=run.on_event,
-        image=image.name,
-        layer_cache=StoredLayers(cache=run.cache),
-    )
-    remember_size(run.cache, image.name, _size_of(image.inspected))
-    layers = (layer for platform in image.inspected.platforms for layer in platform.layers)
-    remember_blobs(run.cache, image.name, layout, layers)
-    return Done(
-        cases=tuple(
-            _inspect_case(image.inspected, index) for index in range(len(image.inspected.platforms))
-        )
-    )
-
-
-def _inspect_case(inspected: InspectedImage, index: int) -> Case:
-    platform = inspected.platforms[index]
-    counts = ", ".join(f"{number} {kind}" for kind, number in platform.inventory.counts())
-    unread = "".join(f"\nnot read: {u.path} ({u.reason})" for u in platform.inventory.unread)
-    text = f"{len(platform.layers)} layers verified; packages: {counts or 'none'}{unread}"
-    return Case(name=f"every digest verified {platform.platform}", body=text)
-
-
-def _size_of(inspected: InspectedImage) -> int:
-    blobs = {layer.digest: layer.size for image in inspected.platforms for layer in image.layers}
-    return sum(blobs.values())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ci_registry.cancel import Cancel
 from ci_registry.ci.context import CiContext
@@ -20,10 +21,12 @@ from ci_registry.config.model import FailOn, InlineDocument, Settings
 from ci_registry.errors import ConfigError, Problem, StorageError, UsageError
 from ci_registry.events import EventSink
 from ci_registry.files import read_file
-from ci_registry.policy.model import Policy
-from ci_registry.policy.waivers import Waiver
 from ci_registry.process import ProcessRunner
 from ci_registry.secret import Masker
+
+if TYPE_CHECKING:
+    from ci_registry.policy.model import Policy
+    from ci_registry.policy.waivers import Waiver
 
 CONFIG_FILE = ".ci-registry.yml"
 WAIVER_FILE = "waivers.yml"
@@ -63,8 +66,8 @@ class Basis:
     ci: CiContext
     project: Path
     trusted: TrustedSource
-    policy: Policy
-    waivers: tuple[Waiver, ...]
+    policy: "Policy"
+    waivers: "tuple[Waiver, ...]"
     env: Mapping[str, str]
     notes: tuple[str, ...]
 
@@ -213,38 +216,39 @@ def _content(file: Path) -> bytes:
         return b""  # it does not count, so it need not be readable: only that it is another one matters
 
 
-def _read_policy(settings: Settings, trusted: TrustedSource) -> Policy:
-    from ci_registry.policy.builtin import BUILT_IN
+def _read_policy(settings: Settings, trusted: TrustedSource) -> "Policy":
+    policy = _named_policy(settings, trusted)
+    if trusted.label == "untrusted":
+        policy = replace(policy, source=f"untrusted: {policy.source}")
+    if settings.fail_on is FailOn.NONE:
+        return policy
     from ci_registry.policy.evaluate import with_fail_on
+
+    return with_fail_on(policy, settings.fail_on)
+
+
+def _named_policy(settings: Settings, trusted: TrustedSource) -> "Policy":
+    if not settings.policy:
+        from ci_registry.policy.builtin import BUILT_IN
+
+        return BUILT_IN
     from ci_registry.policy.reader import read_policy
 
     if isinstance(settings.policy, InlineDocument):
         inline = settings.policy
         policy = read_policy(inline.text.encode(), file=inline.file, first_line=inline.line)
-        policy = replace(policy, source=f"{inline.file} ({trusted.label})")
-    elif settings.policy:
-        data = trusted.read(settings.policy)
-        if data is None:
-            raise ConfigError(
-                (
-                    Problem(
-                        message=f"the policy file does not exist at {trusted.label}",
-                        file=settings.policy,
-                    ),
-                )
-            )
-        policy = read_policy(data, file=settings.policy)
-        policy = replace(policy, source=f"{settings.policy} ({trusted.label})")
-    else:
-        policy = BUILT_IN
-    if trusted.label == "untrusted":
-        policy = replace(policy, source=f"untrusted: {policy.source}")
-    return policy if settings.fail_on is FailOn.NONE else with_fail_on(policy, settings.fail_on)
+        return replace(policy, source=f"{inline.file} ({trusted.label})")
+    data = trusted.read(settings.policy)
+    if data is None:
+        message = f"the policy file does not exist at {trusted.label}"
+        raise ConfigError((Problem(message=message, file=settings.policy),))
+    policy = read_policy(data, file=settings.policy)
+    return replace(policy, source=f"{settings.policy} ({trusted.label})")
 
 
-def _read_waivers(settings: Settings, trusted: TrustedSource, now: datetime) -> tuple[Waiver, ...]:
-    from ci_registry.policy.waivers import read_waivers
-
+def _read_waivers(
+    settings: Settings, trusted: TrustedSource, now: datetime
+) -> "tuple[Waiver, ...]":
     name = settings.waivers or WAIVER_FILE
     data = trusted.read(name)
     if data is None:
@@ -253,4 +257,6 @@ def _read_waivers(settings: Settings, trusted: TrustedSource, now: datetime) -> 
                 (Problem(message=f"the waiver file does not exist at {trusted.label}", file=name),)
             )
         return ()
+    from ci_registry.policy.waivers import read_waivers
+
     return read_waivers(data, file=name, today=now.date())

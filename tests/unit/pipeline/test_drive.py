@@ -25,7 +25,6 @@ from ci_registry.errors import (
     NetworkError,
     Problem,
 )
-from ci_registry.pipeline import report
 from ci_registry.pipeline.drive import Opened, Work, run_command
 from ci_registry.pipeline.plan import GatheredRun
 from ci_registry.pipeline.report import Reporter
@@ -240,7 +239,7 @@ def test_a_bug_in_one_report_is_70_and_the_others_are_there(
     def crash(_result: object) -> str:
         raise ValueError("bad column")
 
-    monkeypatch.setattr(report, "render_junit", crash)
+    monkeypatch.setattr("ci_registry.reports.junit.render_junit", crash)
     result, files = harness.go()
     assert result.exit_code is ExitCode.BUG
     assert {path.name for path in files} == {"result.json", "summary.md"}

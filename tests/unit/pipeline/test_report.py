@@ -11,7 +11,6 @@ import pytest
 from ci_registry.config.model import ReportFormat
 from ci_registry.errors import ExitCode
 from ci_registry.files import write_atomic
-from ci_registry.pipeline import report
 from ci_registry.pipeline.report import Reporter, ReportsError
 from ci_registry.secret import Masker, Secret
 from tests.support.results import blocked_image, make_run, passing_image
@@ -111,7 +110,7 @@ def test_a_bug_in_one_report_costs_only_that_one_and_leaves_its_traceback(
     def crash(_result: object) -> str:
         raise KeyError("no such column")
 
-    monkeypatch.setattr(report, "render_junit", crash)
+    monkeypatch.setattr("ci_registry.reports.junit.render_junit", crash)
     with pytest.raises(ReportsError, match="bug in a report: KeyError") as caught:
         _reporter(tmp_path).write(make_run(passing_image()))
     assert caught.value.exit_code is ExitCode.BUG

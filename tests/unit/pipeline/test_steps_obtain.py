@@ -12,7 +12,8 @@ from ci_registry.errors import IntegrityError, SetupError
 from ci_registry.oci.platform import Platform
 from ci_registry.oci.reference import parse_reference
 from ci_registry.pipeline.sizes import last_size
-from ci_registry.pipeline.steps_obtain import inspect, obtain
+from ci_registry.pipeline.steps_inspect import inspect
+from ci_registry.pipeline.steps_obtain import obtain
 from ci_registry.registry.layout import Layout
 from ci_registry.results import BuildOutcome
 from ci_registry.secret import Secret
