@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from ci_registry.oci import media_types
 from ci_registry.oci.digest import Digest, digest_of
+from ci_registry.registry_server import manifests
 from ci_registry.registry_server.catalog import TOUCH_STEP_S
 from ci_registry.registry_server.message import BodyInterruptedError
 from ci_registry.registry_server.store import GRACE_S, FolderStore, MemoryStore
@@ -448,6 +450,29 @@ def test_pushes_that_race_with_collections_lose_nothing_that_they_were_told_of(
     collector.join()
     store.close()
     assert failures == []
+
+
+def test_nothing_is_collected_between_the_check_of_a_manifest_and_its_storing(
+    ask: Asked, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = ask.blob("a", b"layer")
+    ask.blob("a", b"{}")
+    clock.now += 2 * (GRACE_S + TOUCH_STEP_S)  # the client knows by itself that it is there
+    check = manifests._check_tags
+    threads = []
+
+    def check_during_a_collection(*given: Any) -> None:
+        thread = threading.Thread(target=ask.store.collect, args=(clock.now,))
+        thread.start()
+        thread.join(0.2)
+        threads.append(thread)
+        check(*given)
+
+    monkeypatch.setattr(manifests, "_check_tags", check_during_a_collection)
+    made, media_type = _image((layer,), None, 0)
+    assert ask.put("a", "v1", made.body, content_type=media_type).status == 201
+    threads[0].join()
+    assert ask.store.catalog.blob_size("a", layer) == 5
 
 
 def test_what_was_told_shortly_before_a_crash_counts_afterwards(
