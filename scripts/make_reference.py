@@ -9,6 +9,9 @@ import json
 import sys
 from pathlib import Path
 
+import click
+
+from ci_registry.cli.main import cli
 from ci_registry.config.options import OptionSpec, all_options
 from ci_registry.config.reference import render_reference
 from ci_registry.config.schema import json_schema
@@ -202,6 +205,51 @@ def outputs_page() -> str:
     )
 
 
+def commands_page() -> str:
+    """Return docs/reference/commands.md: every command, its help, and the options that are no settings."""
+    parts = [
+        "# Commands",
+        (
+            "Every command that works on images also takes the settings as options: see"
+            " [settings](settings.md). Results go to stdout, progress and logs to stderr."
+        ),
+    ]
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        if isinstance(command, click.Group):
+            parts.append(f"## `ci-registry {name}`\n\n{_help(command)}")
+            for part in command.commands.values():
+                parts.append(f"### `ci-registry {name} {_usage(part)}`\n\n{_help(part)}")
+                parts += _own_options(part)
+        elif command is not None:
+            parts.append(f"## `ci-registry {_usage(command)}`\n\n{_help(command)}")
+            parts += _own_options(command)
+    return "\n\n".join(parts) + "\n"
+
+
+def _usage(command: click.Command) -> str:
+    arguments = [
+        p.make_metavar(click.Context(command))
+        for p in command.params
+        if isinstance(p, click.Argument)
+    ]
+    return " ".join([command.name or "", *arguments])
+
+
+def _help(command: click.Command) -> str:
+    return "\n".join(line.strip() for line in (command.help or "").replace("\b", "").splitlines())
+
+
+def _own_options(command: click.Command) -> list[str]:
+    rows = []
+    for part in command.params:
+        if isinstance(part, click.Option) and not (part.name or "").startswith("setting_"):
+            names = ", ".join(f"`{name}`" for name in (*part.opts, *part.secondary_opts))
+            rows.append(f"| {names} | {(part.help or '').strip()} |")
+    return ["| option | meaning |\n| --- | --- |\n" + "\n".join(rows)] if rows else []
+
+
 def files() -> dict[str, str]:
     """Return every made file and its content."""
     return {
@@ -209,6 +257,7 @@ def files() -> dict[str, str]:
         "gitlab-templates/image.yml": template(),
         "docs/reference/settings.md": render_reference(),
         "docs/reference/outputs.md": outputs_page(),
+        "docs/reference/commands.md": commands_page(),
         "docs/reference/ci-registry.schema.json": json.dumps(json_schema(), indent=2) + "\n",
     }
 
