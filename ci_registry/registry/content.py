@@ -2,11 +2,11 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ci_registry.errors import IntegrityError
 from ci_registry.oci.digest import Digest, Hasher
-from ci_registry.oci.manifest import Index, Manifest, parse_manifest
+from ci_registry.oci.manifest import Descriptor, Index, Manifest, parse_manifest
 from ci_registry.registry.interface import BlobSource
 
 CHUNK_BYTES = 256 * 1024
@@ -21,21 +21,56 @@ def verified(
         IntegrityError: at the end when they differ, or as soon as there are more bytes than `size_bytes`.
     """
     hasher = Hasher(digest.algorithm)
-    for chunk in chunks:
+    sized = chunks if size_bytes is None else _sized(chunks, size_bytes, what=what)
+    for chunk in sized:
         hasher.update(chunk)
-        if size_bytes is not None and hasher.size_bytes > size_bytes:
-            raise IntegrityError(f"{what}: more than the {size_bytes} bytes that it should have")
         yield chunk
-    if size_bytes is not None and hasher.size_bytes != size_bytes:
-        raise IntegrityError(
-            f"{what}: {hasher.size_bytes} bytes instead of {size_bytes}",
-            hint="the copy is truncated: fetch or build the image again",
-        )
     if hasher.digest != digest:
         raise IntegrityError(
             f"{what}: the bytes have digest {hasher.digest}, expected {digest}",
             hint="the content was damaged or replaced: fetch or build the image again",
         )
+
+
+def _sized(chunks: Iterable[bytes], size_bytes: int, *, what: str) -> Iterator[bytes]:
+    found_bytes = 0
+    for chunk in chunks:
+        found_bytes += len(chunk)
+        if found_bytes > size_bytes:
+            raise IntegrityError(f"{what}: more than the {size_bytes} bytes that it should have")
+        yield chunk
+    if found_bytes != size_bytes:
+        raise IntegrityError(
+            f"{what}: {found_bytes} bytes instead of {size_bytes}",
+            hint="the copy is truncated: fetch or build the image again",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedSource:
+    """A blob source that compares its bytes with the blob's digest itself, as `Blobs.open` does."""
+
+    open: BlobSource
+
+    def __call__(self) -> Iterator[bytes]:
+        """Open the bytes of the blob from the start."""
+        return self.open()
+
+
+@contextlib.contextmanager
+def opened_blob(source: BlobSource, blob: Descriptor, *, what: str) -> Iterator[Iterator[bytes]]:
+    """Open a source whose bytes are compared with the digest and size of `blob` while they are read.
+
+    Those of a `CheckedSource` are only counted, so nothing is hashed twice.
+
+    Raises:
+        IntegrityError: while reading, as `verified`.
+    """
+    with opened(source) as chunks:
+        if isinstance(source, CheckedSource):
+            yield _sized(chunks, blob.size, what=what)
+        else:
+            yield verified(chunks, blob.digest, what=what, size_bytes=blob.size)
 
 
 def verified_manifest(

@@ -27,7 +27,7 @@ from ci_registry.registry.blob_files import incoming, link, pieces
 from ci_registry.registry.companions import is_companion
 from ci_registry.registry.content import (
     bounded,
-    opened,
+    opened_blob,
     verified,
     verified_manifest,
 )
@@ -214,8 +214,8 @@ class Layout:
         if self.size_of(digest) == descriptor.size:
             return PushedBlob(digest=digest, outcome=BlobOutcome.PRESENT)
         what = f"blob {digest}"
-        with opened(source) as chunks, incoming(self.path) as file:
-            for chunk in verified(chunks, digest, what=what, size_bytes=descriptor.size):
+        with opened_blob(source, descriptor, what=what) as chunks, incoming(self.path) as file:
+            for chunk in chunks:
                 file.write(chunk)
             file.adopt(self.blob_path(digest))
         return PushedBlob(digest=digest, outcome=BlobOutcome.UPLOADED, bytes_sent=descriptor.size)

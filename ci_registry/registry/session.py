@@ -61,6 +61,8 @@ class Session:
             realm=realm or self.quirks.realm,
         )
         self._warned: set[str] = set()
+        self.honours_own_mounts: bool | None = None
+        """Whether a mount from the same repository finds a blob there; None: not known yet."""
         self._lock = threading.Lock()
 
     def url(self, path: str) -> str:

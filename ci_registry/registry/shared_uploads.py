@@ -9,7 +9,7 @@ from ci_registry.cancel import Cancel
 from ci_registry.events import EventSink
 from ci_registry.oci.digest import Digest
 from ci_registry.oci.manifest import Descriptor
-from ci_registry.registry.content import opened
+from ci_registry.registry.content import CheckedSource, opened
 from ci_registry.registry.interface import BlobOutcome, PushedBlob, Repository
 from ci_registry.registry.remote import RemoteRepository
 from ci_registry.registry.transfer import BlobProgress
@@ -73,13 +73,13 @@ class SharedUploads:
         if isinstance(self._target, RemoteRepository):
             pushed = self._target.push_blob(
                 blob,
-                lambda: self._pieces(blob, progress),
+                CheckedSource(lambda: self._pieces(blob, progress)),
                 mount_from=source,
                 is_new=self._is_new and blob.size < _ASKED_FOR_BYTES,
             )
         else:
             pushed = self._target.push_blob(
-                blob, lambda: self._pieces(blob, progress), mount_from=source
+                blob, CheckedSource(lambda: self._pieces(blob, progress)), mount_from=source
             )
         progress.end(pushed.outcome)
         return pushed

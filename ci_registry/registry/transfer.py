@@ -11,6 +11,7 @@ from ci_registry.events import EventSink, Progress
 from ci_registry.oci import media_types
 from ci_registry.oci.digest import Digest
 from ci_registry.oci.manifest import Descriptor, Index, Manifest
+from ci_registry.registry.content import CheckedSource
 from ci_registry.registry.interface import BlobOutcome, PushedBlob, Repository
 from ci_registry.results import Step
 
@@ -125,7 +126,9 @@ class _OneUpload:
         try:
             self.cancel.check()
             pushed = self.target.push_blob(
-                blob, lambda: self._pieces(blob, report), mount_from=self.mount_from
+                blob,
+                CheckedSource(lambda: self._pieces(blob, report)),
+                mount_from=self.mount_from,
             )
         except BaseException as error:
             if not self.stop.is_set():
@@ -198,11 +201,15 @@ def publish_manifests(source: Repository, target: Repository, root: Descriptor) 
     Raises:
         IntegrityError: the target stored something else.
     """
-    for manifest in manifests_of(source, root):
+    _push_all(target, manifests_of(source, root))
+    return root.digest
+
+
+def _push_all(target: Repository, manifests: tuple[Manifest | Index, ...]) -> None:
+    for manifest in manifests:
         pushed = target.push(manifest.digest, manifest.body, manifest.media_type)
         if pushed.digest != manifest.digest:
             raise IntegrityError(f"{target.name} stored {pushed.digest}, not {manifest.digest}")
-    return root.digest
 
 
 def copy_image(
@@ -218,11 +225,11 @@ def copy_image(
     step: str = Step.UPLOAD,
 ) -> Digest:
     """Copy an image with all its platforms, by digest; neither tags nor referrers."""
-    blobs = blobs_of(manifests_of(source, root))
+    manifests = manifests_of(source, root)
     upload_blobs(
         source,
         target,
-        blobs,
+        blobs_of(manifests),
         workers=workers,
         cancel=cancel,
         on_event=on_event,
@@ -230,4 +237,5 @@ def copy_image(
         mount_from=mount_from,
         step=step,
     )
-    return publish_manifests(source, target, root)
+    _push_all(target, manifests)
+    return root.digest

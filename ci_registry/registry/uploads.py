@@ -16,13 +16,15 @@ from ci_registry.network.retry import is_retried
 from ci_registry.oci.digest import Digest
 from ci_registry.oci.manifest import Descriptor
 from ci_registry.registry.auth import Access, access_to
-from ci_registry.registry.content import opened, verified
+from ci_registry.registry.content import opened_blob
 from ci_registry.registry.failures import error_of, failure
 from ci_registry.registry.interface import BlobOutcome, BlobSource, PushedBlob
 from ci_registry.registry.session import Session
 
 _LOST_UPLOADS = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
 _MOST_MOUNTS = 4
+_UNASKED_BYTES = 1024 * 1024
+"""Up to this size sending a blob costs no more than one more question."""
 
 
 class Uploader:
@@ -33,6 +35,8 @@ class Uploader:
         self._repository = repository
         self._name = f"{session.host}/{repository}"
         self._write = access_to(repository, "pull", "push")
+        self._seen: set[Digest] = set()
+        """What was uploaded here before."""
 
     def size_of(self, digest: Digest, access: Access) -> int | None:
         """Return the size of a blob, None when it is absent."""
@@ -60,20 +64,33 @@ class Uploader:
         With `is_new` the caller knows that the repository does not have it, and no request asks.
         """
         digest = descriptor.digest
-        if not is_new and self._is_present(descriptor):
+        sources = self._mountable(mount_from)
+        location: str | None = ""
+        if not is_new:
+            location = self._look(descriptor) if sources else self._look_and_begin(descriptor)
+        if location is None:
             return PushedBlob(digest=digest, outcome=BlobOutcome.PRESENT)
-        location = self._mount(digest, mount_from)
+        if sources:
+            location = self._mount(digest, sources)
         if location is None:
             return PushedBlob(digest=digest, outcome=BlobOutcome.MOUNTED)
-        retrier = self._session.client.retrier(f"upload of {digest} to {self._name}")
+        self._seen.add(digest)
+        return self._upload(location, descriptor, source)
+
+    def _upload(self, location: str, descriptor: Descriptor, source: BlobSource) -> PushedBlob:
+        """Send the blob, to another upload when one was lost; without a location one is opened."""
+        digest = descriptor.digest
+        retrier = self._session.client.retrier(
+            f"upload of {digest} to {self._name}", host=self._session.origin.netloc
+        )
         while True:
             trouble, response = self._attempt(location or self.begin(), descriptor, source)
             if trouble is None:
                 return PushedBlob(
                     digest=digest, outcome=BlobOutcome.UPLOADED, bytes_sent=descriptor.size
                 )
-            headers = response.headers if response is not None else None
-            if not retrier.wait(_reason(trouble), headers):
+            headers, status = (response.headers, response.status) if response else (None, 0)
+            if not retrier.wait(_reason(trouble), headers, status=status):
                 raise trouble
             location = ""
             if self._is_present(descriptor):  # it had arrived, only the answer was lost
@@ -101,12 +118,49 @@ class Uploader:
             )
         return size_bytes is not None
 
-    def _mount(self, digest: Digest, mount_from: tuple[str, ...]) -> str | None:
+    def _look(self, descriptor: Descriptor) -> str | None:
+        """Return None when the blob is there, else no location yet (empty)."""
+        return None if self._is_present(descriptor) else ""
+
+    def _look_and_begin(self, descriptor: Descriptor) -> str | None:
+        """Look for the blob and open its upload, by one mount from the repository itself.
+
+        A registry that honours such mounts answers 201 when it has the blob, and then its 202 means
+        that it has not. One of which we don't know that is asked again, unless the blob is so small
+        that sending it costs no more. Where such mounts are refused, or mean nothing, HEAD tells.
+
+        Returns:
+            None when the blob is there, else the location, or none yet (empty).
+        """
+        if self._session.honours_own_mounts is False:
+            return self._look(descriptor)
+        response = self._try_mount(descriptor.digest, self._repository)
+        if response is None or response.status not in (201, 202):
+            self._session.honours_own_mounts = False
+            return self._look(descriptor)
+        if response.status == 201:
+            self._session.honours_own_mounts = True
+            return None
+        location = self._location(response)
+        surely_absent = self._session.honours_own_mounts or (
+            descriptor.size <= _UNASKED_BYTES and descriptor.digest not in self._seen
+        )
+        if surely_absent or not self._is_present(descriptor):
+            return location
+        self._session.honours_own_mounts = False
+        self.cancel(location)
+        return None
+
+    def _mountable(self, mount_from: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the other repositories of this registry among these names."""
+        prefix = f"{self._session.host}/"
+        names = dict.fromkeys(n.removeprefix(prefix) for n in mount_from if n.startswith(prefix))
+        return tuple(name for name in names if name != self._repository)[:_MOST_MOUNTS]
+
+    def _mount(self, digest: Digest, sources: tuple[str, ...]) -> str | None:
         """Try to mount; returns None when that worked, else an upload location, or nothing yet (empty)."""
         location = ""
-        prefix = f"{self._session.host}/"
-        sources = [name.removeprefix(prefix) for name in mount_from if name.startswith(prefix)]
-        for source in [s for s in dict.fromkeys(sources) if s != self._repository][:_MOST_MOUNTS]:
+        for source in sources:
             if location:
                 self.cancel(location)
             response = self._try_mount(digest, source)
@@ -120,7 +174,8 @@ class Uploader:
         query = f"mount={urllib.parse.quote(digest)}&from={urllib.parse.quote(source, safe='')}"
         url = self._session.url(f"{self._repository}/blobs/uploads/?{query}")
         try:
-            response = self._session.send("POST", url, self._write | access_to(source, "pull"))
+            access = self._write | access_to(source, "pull")
+            response = self._session.send("POST", url, access)
         except AccessError:
             return None  # the token service will not let us read the source
         if 400 <= response.status < 500 and response.status != 429:
@@ -144,8 +199,8 @@ class Uploader:
         what = f"blob {digest}"
 
         def body() -> Iterator[bytes]:
-            with opened(source) as chunks:
-                yield from verified(chunks, digest, what=what, size_bytes=descriptor.size)
+            with opened_blob(source, descriptor, what=what) as chunks:
+                yield from chunks
 
         separator = "&" if "?" in location else "?"
         try:
