@@ -21,8 +21,8 @@ from ci_registry.pipeline.plan import GatheredRun, ImagePlan
 from ci_registry.pipeline.preflight import MAX_SECRET_BYTES
 from ci_registry.pipeline.report import Reporter, ReportsError
 from ci_registry.pipeline.state import ImageRun, RunContext
-from ci_registry.pipeline.steps import steps_of
-from ci_registry.results import ImageResult, RunResult, SettingValue, Verdict
+from ci_registry.pipeline.steps import COMMANDS, steps_of
+from ci_registry.results import ImageResult, RunResult, SettingValue, Step, Verdict
 from ci_registry.secret import Secret
 
 _SHORTEST_SECRET_LINE = 8
@@ -132,6 +132,9 @@ def _run(work: Work, opened: Opened, base: RunResult) -> RunResult:
     gathered = opened.gathered
     run.on_event(Log(message=f"scanner {gathered.scanner}, advisories: {gathered.database}"))
     plans = make_plans(opened, chosen, pull=work.pull)
+    if Step.PUBLISH not in COMMANDS[work.command]:
+        why = f"`{work.command}` writes to no registry"
+        plans = tuple(plan.without_writes(why) for plan in plans)
     images = tuple(_image_run(work, opened, plan, chosen[plan.name]) for plan in plans)
     for image in images:
         for note in image.plan.notes:

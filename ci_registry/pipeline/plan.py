@@ -1,6 +1,6 @@
 """The plan of a run: what would happen to each image and why; pure values, printable."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ci_registry.builders.interface import CacheReferences, Probe
 from ci_registry.ci.tags import PlannedTag
@@ -105,6 +105,17 @@ class ImagePlan:
     def live_tags(self) -> tuple[PlannedTag, ...]:
         """The tags that this event gives the image."""
         return () if self.by_digest else tuple(tag for tag in self.tags if tag.tag)
+
+    def without_writes(self, why: str) -> "ImagePlan":
+        """Return the same plan for a command that writes to no registry, not even a cache."""
+        return replace(
+            self,
+            push=False,
+            push_reason=why,
+            sign=False,
+            sign_reason=why,
+            cache=replace(self.cache, export=""),
+        )
 
     @property
     def writes(self) -> tuple[str, ...]:
