@@ -11,7 +11,8 @@ from ci_registry.cancel import Cancel
 from ci_registry.errors import IntegrityError, NetworkError
 from ci_registry.events import EventSink, ignore_events
 from ci_registry.network.message import Headers, Request, Response, StreamedResponse, origin_of
-from ci_registry.network.retry import Chance, Retrier, is_retried
+from ci_registry.network.pace import Paces
+from ci_registry.network.retry import TOO_MANY_REQUESTS, Chance, Retrier, is_retried
 from ci_registry.network.settings import HttpSettings
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class HttpClient:
         self._on_event = on_event
         self._chance = chance or Chance(random=random.random)
         self._exchange = Exchange(settings, cancel, transport)
+        self._paces = Paces(cancel, self._chance.monotonic)
         self._lost = ConnectionLostError
 
     def close(self) -> None:
@@ -104,14 +106,18 @@ class HttpClient:
         finally:
             answer.close()
 
-    def retrier(self, what: str) -> Retrier:
-        """Return the counter for a sequence of requests that is repeated as a whole (with `retry=False`)."""
+    def retrier(self, what: str, *, host: str = "") -> Retrier:
+        """Return the counter for a sequence of requests that is repeated as a whole (with `retry=False`).
+
+        `host` (`Origin.netloc`) is who is asked: its 429 makes all threads wait.
+        """
         return Retrier(
             what,
             self.settings,
             cancel=self._cancel,
             on_event=self._on_event,
             chance=self._chance,
+            pace=self._paces.of(host) if host else None,
         )
 
     def is_transient(self, error: NetworkError) -> bool:
@@ -119,17 +125,31 @@ class HttpClient:
         return isinstance(error, self._lost)
 
     def _repeat(self, request: Request, attempt: Callable[[], _T], *, retry: bool) -> _T:
-        retrier = self.retrier(request.shown)
+        host = origin_of(request.url).netloc
+        retrier = self.retrier(request.shown, host=host)
         while True:
             try:
-                answer = attempt()
+                answer = self._paced(host, attempt)
             except self._lost as error:
                 if not retry or not retrier.wait(error.message):
                     raise
                 continue
-            trouble = f"HTTP {answer.status}"
-            if not (retry and is_retried(answer.status) and retrier.wait(trouble, answer.headers)):
+            status, trouble = answer.status, f"HTTP {answer.status}"
+            if not (retry and is_retried(status)):
                 return answer
+            if not retrier.wait(trouble, answer.headers, status=status):
+                return answer
+
+    def _paced(self, host: str, attempt: Callable[[], _T]) -> _T:
+        """Make one attempt when the host's pace allows it; a 429 slows down all that follow."""
+        pace = self._paces.of(host)
+        with pace.place() as generation:
+            answer = attempt()
+        if answer.status == TOO_MANY_REQUESTS:
+            pace.refused(generation)
+        else:
+            pace.succeeded()
+        return answer
 
     def _open(self, request: Request, *, repeat: bool) -> StreamedResponse:
         answer = self._follow(request, repeat=repeat)

@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from ci_registry.cancel import Cancel
 from ci_registry.events import EventSink, Level, Log
 from ci_registry.network.message import Headers
+from ci_registry.network.pace import HostPace
 from ci_registry.network.settings import HttpSettings
 
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 30.0
+TOO_MANY_REQUESTS = 429
 _NEVER_RETRIED = frozenset({501, 505})
 
 
@@ -56,7 +58,10 @@ class Retrier:
         cancel: Cancel,
         on_event: EventSink,
         chance: Chance,
+        pace: HostPace | None = None,
     ) -> None:
+        """`pace`: of the host that is asked; with it a 429 makes every thread wait, not this one alone."""
+        self._pace = pace
         self._what = what
         self._settings = settings
         self._cancel = cancel
@@ -65,12 +70,13 @@ class Retrier:
         self._done = 0
         self._deadline = chance.monotonic() + settings.budget_s
 
-    def wait(self, trouble: str, headers: Headers | None = None) -> bool:
+    def wait(self, trouble: str, headers: Headers | None = None, *, status: int = 0) -> bool:
         """Wait before the next attempt; returns False when there is to be none.
 
         Args:
             trouble: what went wrong, for the warning; one line without secrets.
             headers: of the answer, for `Retry-After`.
+            status: of the answer; after a 429 all threads wait together.
 
         Raises:
             CancelledError: the run was cancelled meanwhile.
@@ -88,7 +94,10 @@ class Retrier:
         self._done += 1
         count = f"{self._done} of {self._settings.retries}"
         self._warn(f"{self._what}: {trouble}; trying again in {delay_s:.1f} s ({count})")
-        self._cancel.sleep(delay_s)
+        if self._pace is not None and status == TOO_MANY_REQUESTS:
+            self._pace.back_off(delay_s)
+        else:
+            self._cancel.sleep(delay_s)
         return True
 
     def _delay_s(self, headers: Headers | None) -> float:

@@ -95,7 +95,7 @@ class MirroredRepository:
         """The name of the repository itself, not of a mirror."""
         return self._upstream.name
 
-    def _first(self, ask: Callable[[Repository], _T | None]) -> _T | None:
+    def _first(self, ask: Callable[[Repository], _T]) -> _T:
         """Return the first answer that is not None."""
         for mirror, repository in self._mirrors.items():
             if not self._state.works(mirror):
@@ -120,10 +120,7 @@ class MirroredRepository:
             NotFoundError: neither a mirror nor the registry has it.
             IntegrityError: a mirror sent something else than was asked for.
         """
-        found: Manifest | Index | None = self._first(lambda repository: repository.fetch(reference))
-        if found is None:
-            raise NotFoundError(f"{self.name} has no {reference}")
-        return found
+        return self._first(lambda repository: repository.fetch(reference))
 
     def size_of(self, digest: Digest) -> int | None:
         """Return the size of a blob, None when nobody has it."""

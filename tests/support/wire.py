@@ -39,7 +39,10 @@ class Wire:
             if name.lower() == b"content-length":
                 length = int(value)
         while len(body) < length:
-            body += sock.recv(65536)
+            new = sock.recv(65536)
+            if not new:
+                return b""
+            body += new
         self.seen.append(head + b"\r\n\r\n" + body)
         return head
 
