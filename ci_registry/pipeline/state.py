@@ -79,7 +79,8 @@ class RunContext:
     cancel: Cancel
     on_event: EventSink
     dry_run: bool = False
-    scan_notes: tuple[str, ...] = ()
+    scan_notes: Callable[[], tuple[str, ...]] = tuple
+    """What people should know beside every scan; found out once, while the build runs."""
 
     @property
     def source_date_epoch(self) -> int:

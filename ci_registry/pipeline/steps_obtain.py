@@ -3,7 +3,6 @@
 import contextlib
 import importlib
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 from ci_registry.builders.interface import BuildRequest, BuildSecret
@@ -39,29 +38,27 @@ def obtain(image: ImageRun, run: RunContext) -> Done:
         outcome = BuildOutcome(builder="layout", builder_version="")
     else:
         builder = run.parts.builders[image.plan.builder]
-        with _importing_what_follows():
-            outcome = builder.build(_request(image, run, folder))
+        _prepare_later_steps(run)
+        outcome = builder.build(_request(image, run, folder))
     image.layout = Layout(folder)
     image.build = outcome
     return Done(cases=_build_cases(image, outcome))
 
 
-@contextlib.contextmanager
-def _importing_what_follows() -> Iterator[None]:
-    """Import the later steps while the builder works and this process waits for it."""
-    thread = threading.Thread(target=_import_later_steps, name="imports", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
+def _prepare_later_steps(run: RunContext) -> None:
+    """Begin in a thread what the later steps need, while the builder works and this process waits.
 
+    What fails here fails again in the step that needs it, and is told there.
+    """
 
-def _import_later_steps() -> None:
-    """Import modules; one that can't be imported is reported by the step that needs it."""
-    for name in _LATER_STEPS:
+    def prepare() -> None:
+        for name in _LATER_STEPS:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
         with contextlib.suppress(Exception):
-            importlib.import_module(name)
+            run.scan_notes()
+
+    threading.Thread(target=prepare, name="prepare", daemon=True).start()
 
 
 def _pull(image: ImageRun, run: RunContext, folder: Path) -> BuildOutcome:

@@ -61,7 +61,7 @@ def _scan_platform(
             inventory, distribution=with_end_of_life(inventory.distribution, run.now())
         )
     result = scanner.scan(ImageView(layout=view.path, inventory=inventory, work=work))
-    return replace(result, notes=(*result.notes, *run.scan_notes))
+    return replace(result, notes=(*result.notes, *run.scan_notes()))
 
 
 def judge_image(image: ImageRun, run: RunContext) -> Done:

@@ -19,6 +19,7 @@ from ci_registry.pipeline.plan import GatheredRun, ImagePlan
 from ci_registry.pipeline.report import Reporter
 from ci_registry.pipeline.state import RunContext
 from ci_registry.results import RunResult, Verdict
+from ci_registry.wiring.ahead import Ahead
 from ci_registry.wiring.basis import Basis, Caller, project_folder, read_basis
 from ci_registry.wiring.caching import open_cache
 from ci_registry.wiring.parts import open_parts, signer_of
@@ -99,7 +100,7 @@ def open_run(caller: Caller, *, plan_only: bool = False, signs: bool = False) ->
             cancel=caller.cancel,
             on_event=caller.on_event,
             dry_run=dry_run,
-            scan_notes=_ignored(basis.project),
+            scan_notes=Ahead(lambda: _ignored(basis.project)),
         )
         notes = basis.notes + (_dry_run_notes(basis) if dry_run else ())
         yield Opened(

@@ -1,5 +1,6 @@
 """Getting an image: what the builder is asked for, and that every byte is looked at afterwards."""
 
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -205,3 +206,19 @@ def test_the_layout_of_a_single_build_is_kept_where_asked(tmp_path: Path) -> Non
     obtain(image, run)
     inspect(image, run)
     assert Layout(tmp_path / "kept" / "app").root().digest == image.digest
+
+
+def test_what_the_later_steps_need_is_prepared_while_the_builder_works(tmp_path: Path) -> None:
+    asked = threading.Event()
+
+    class Waiting(_Builder):
+        def build(self, request: BuildRequest) -> BuildOutcome:
+            assert asked.wait(10)
+            return super().build(request)
+
+    def notes() -> tuple[str, ...]:
+        asked.set()
+        raise OSError("told by the scan, which asks again")
+
+    run = make_context(tmp_path, World(builders={"fake": Waiting()}), scan_notes=notes)
+    assert obtain(make_image(tmp_path), run).cases
