@@ -18,7 +18,7 @@ from ci_registry.ci.gitlab import gitlab_image
 from ci_registry.ci.trusted import TrustedSource, trusted_source
 from ci_registry.config.load import SAME_AS_CHECKOUT, Loaded, SourceFile, load_settings
 from ci_registry.config.model import FailOn, InlineDocument, Settings
-from ci_registry.errors import ConfigError, Problem, StorageError, UsageError
+from ci_registry.errors import ConfigError, Problem, SetupError, StorageError, UsageError
 from ci_registry.events import EventSink
 from ci_registry.files import read_file
 from ci_registry.process import ProcessRunner
@@ -92,8 +92,15 @@ def project_folder(caller: Caller) -> Path:
     return folder
 
 
-def read_basis(caller: Caller, *, needs_images: bool = True) -> Basis:
+def read_basis(caller: Caller, *, needs_images: bool = True, decides_verdict: bool = True) -> Basis:
     """Read CI context, settings, policy and waivers.
+
+    Args:
+        caller: who runs the command.
+        needs_images: whether settings without any image are an error.
+        decides_verdict: false for commands that only move or show images: a broken policy does not
+            stop them, and where the trusted ref can't be read (a job without a checkout), what only
+            it may set keeps its default.
 
     Raises:
         ConfigError, UsageError, SetupError: something that a person wrote is wrong.
@@ -103,14 +110,19 @@ def read_basis(caller: Caller, *, needs_images: bool = True) -> Basis:
     ci = detect(caller.env, git)
     policy_ref = str(caller.options.get("policy-ref") or caller.env.get("CIREG_POLICY_REF") or "")
     offline = caller.options.get("offline", caller.env.get("CIREG_OFFLINE") == "true") is True
-    trusted = trusted_source(ci, git, policy_ref=policy_ref, offline=offline)
-    documents = _Documents(trusted=trusted, now=caller.now())
+    try:
+        trusted = trusted_source(ci, git, policy_ref=policy_ref, offline=offline)
+    except SetupError as error:
+        if decides_verdict:
+            raise
+        trusted = _nothing_trusted(error)
+    documents = _Documents(trusted=trusted, now=caller.now(), wanted=decides_verdict)
     loaded = _load(caller, project, trusted, documents, needs_images=needs_images)
     settings = loaded.settings
     if settings.auth.registry_password:
         caller.masker.add(settings.auth.registry_password)
     notes = (*ci.notes, *loaded.notes, *((trusted.note,) if trusted.note else ()))
-    notes += _changed_documents(settings, project, trusted)
+    notes += _changed_documents(settings, project, trusted) if decides_verdict else ()
     return Basis(
         loaded=loaded,
         ci=ci,
@@ -123,17 +135,32 @@ def read_basis(caller: Caller, *, needs_images: bool = True) -> Basis:
     )
 
 
+def _nothing_trusted(error: SetupError) -> TrustedSource:
+    """Return a source that has no file, so that nobody decides anything."""
+    return TrustedSource(
+        label="untrusted",
+        commit="none",
+        read=lambda _path: None,
+        note=f"{error.headline}: what only the trusted ref may set keeps its default",
+    )
+
+
 class _Documents:
     """Policy and waivers, read while the settings are, so that all mistakes are told at once."""
 
-    def __init__(self, *, trusted: TrustedSource, now: datetime) -> None:
+    def __init__(self, *, trusted: TrustedSource, now: datetime, wanted: bool) -> None:
+        from ci_registry.policy.builtin import BUILT_IN
+
         self._trusted = trusted
         self._now = now
-        self.policy: Policy
-        self.waivers: tuple[Waiver, ...]
+        self._wanted = wanted
+        self.policy: Policy = BUILT_IN
+        self.waivers: tuple[Waiver, ...] = ()
 
     def read(self, settings: Settings) -> tuple[Problem, ...]:
-        """Read both; returns what is wrong in them."""
+        """Read both, when they are wanted; returns what is wrong in them."""
+        if not self._wanted:
+            return ()
         problems: list[Problem] = []
         try:
             self.policy = _read_policy(settings, self._trusted)

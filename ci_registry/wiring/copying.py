@@ -94,16 +94,15 @@ def run_copy(caller: Caller, request: CopyRequest) -> CopyReport:
     _check(request, source, target)
     with open_places(caller, target) as places:
         reading = places.readable(source, every_image=request.is_many)
+        single = None if request.is_many else _single_item(source, target, reading)
+        copying = _Job(caller=caller, request=request, source=source, target=target, single=single)
         if target.kind is PlaceKind.OCI_ARCHIVE and target.path is not None:
             archive = places.archive(target.path)
-            report = _copy(
-                caller, request, places=(source, target), reading=reading, writing=archive
-            )
+            report = copying.run(reading, archive)
             if report.exit_code is ExitCode.OK and not request.dry_run:
                 archive.finish()
             return report
-        writing = places.writable(target, dry_run=request.dry_run)
-        return _copy(caller, request, places=(source, target), reading=reading, writing=writing)
+        return copying.run(reading, places.writable(target, dry_run=request.dry_run))
 
 
 def _check(request: CopyRequest, source: Place, target: Place) -> None:
@@ -123,51 +122,57 @@ def _check(request: CopyRequest, source: Place, target: Place) -> None:
         raise UsageError("a rewritten index has a new digest: leave the target's out")
 
 
-def _copy(
-    caller: Caller,
-    request: CopyRequest,
-    *,
-    places: tuple[Place, Place],
-    reading: Repository,
-    writing: Repository,
-) -> CopyReport:
-    source, target = places
-    listing: Listing | None = None
-    notes: tuple[str, ...] = ()
-    if request.is_many:
-        listing = _list_both(reading, writing)
-        items = choose_tags(sorted(listing.source), request.tags)
-    else:
-        items = (_single_item(source, target, reading),)
-    outcomes = copy_items(
-        reading,
-        writing,
-        items,
-        CopyOptions(
-            platforms=request.platforms,
-            rewrite_index=request.rewrite_index,
-            with_referrers=request.with_referrers,
-        ),
-        deep=request.deep or not request.is_many,
-        dry_run=request.dry_run,
-        listing=listing,
-        cancel=caller.cancel,
-        on_event=caller.on_event,
-    )
-    if not request.is_many:
-        if outcomes[0].error is not None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """One copy whose places are known."""
+
+    caller: Caller
+    request: CopyRequest
+    source: Place
+    target: Place
+    single: CopyItem | None
+    """None: tags are chosen from a list."""
+
+    def run(self, reading: Repository, writing: Repository) -> CopyReport:
+        """Copy what was asked for."""
+        request = self.request
+        listing = _list_both(reading, writing) if self.single is None else None
+        if self.single is not None:
+            items: tuple[CopyItem, ...] = (self.single,)
+        else:
+            items = choose_tags(sorted(listing.source if listing else ()), request.tags)
+        outcomes = copy_items(
+            reading,
+            writing,
+            items,
+            CopyOptions(
+                platforms=request.platforms,
+                rewrite_index=request.rewrite_index,
+                with_referrers=request.with_referrers,
+            ),
+            deep=request.deep or self.single is not None,
+            dry_run=request.dry_run,
+            listing=listing,
+            cancel=self.caller.cancel,
+            on_event=self.caller.on_event,
+        )
+        if self.single is not None and outcomes[0].error is not None:
             raise outcomes[0].error
-        notes = () if items[0].tag else ("it has no tag there: its digest alone names it",)
-    elif request.with_referrers and not request.deep:
+        return CopyReport(
+            source=self.source.name,
+            target=self.target.name,
+            dry_run=request.dry_run,
+            outcomes=outcomes,
+            notes=self._notes(outcomes),
+        )
+
+    def _notes(self, outcomes: tuple[CopyOutcome, ...]) -> tuple[str, ...]:
+        if self.single is not None:
+            named = self.single.tag
+            return () if named else ("it has no tag there: its digest alone names it",)
         equal = any(o.status is CopyStatus.PRESENT and o.image is None for o in outcomes)
-        notes = (_NOT_DEEP,) if equal else ()
-    return CopyReport(
-        source=source.name,
-        target=target.name,
-        dry_run=request.dry_run,
-        outcomes=outcomes,
-        notes=notes,
-    )
+        request = self.request
+        return (_NOT_DEEP,) if equal and request.with_referrers and not request.deep else ()
 
 
 def _list_both(source: Repository, target: Repository) -> Listing:
@@ -203,8 +208,10 @@ def _single_item(source: Place, target: Place, reading: Repository) -> CopyItem:
 
 
 def _tag_of_root(source: Place, reading: Repository, root: Descriptor) -> str:
+    if source.digest is not None:
+        return ""
     if not isinstance(reading, Layout):
-        return "" if source.digest is not None else "latest"
+        return "latest"
     names = (tag_of(entry) for entry in reading.entries() if entry.digest == root.digest)
     tags = dict.fromkeys(name.rpartition(":")[2] for name in names if not is_companion(name))
     found = [tag for tag in tags if is_tag(tag)]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ci_registry.errors import NotFoundError, UsageError
+from ci_registry.events import Level, Log
 from ci_registry.files import work_folder, work_root
 from ci_registry.oci.manifest import Descriptor
 from ci_registry.registry.interface import EditableRepository, Repository
@@ -97,7 +98,9 @@ def open_places(caller: Caller, *written: Place) -> Iterator[Places]:
 
     The given user name and password (`registry-username`) count for the hosts of `written` alone.
     """
-    basis = read_basis(caller, needs_images=False)
+    basis = read_basis(caller, needs_images=False, decides_verdict=False)
+    if basis.trusted.note:
+        caller.on_event(Log(message=basis.trusted.note, level=Level.DEBUG))
     hosts = tuple(p.reference.registry for p in written if p.reference is not None)
     with (
         contextlib.ExitStack() as stack,
