@@ -103,6 +103,9 @@ def _mount_sources(call: Call, digest: Digest) -> tuple[str, ...]:
 
 
 def _mounted(call: Call, digest: Digest, source: str) -> bool:
+    """Mount; from the repository itself it is the question whether the blob is there, also upstream."""
+    if source == call.name:
+        return blob_size(call, source, digest) is not None
     return bring_blob(call, source, digest) and call.store.mount_blob(call.name, digest, source)
 
 

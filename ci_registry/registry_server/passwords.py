@@ -132,7 +132,9 @@ class Users:
 
     def check(self, user: str, password: str) -> bool:
         """Whether this is the password of the user; as slow for a user that does not exist."""
-        seal = hmac.new(self._key, f"{len(user)}:{user}{password}".encode(), hashlib.sha256).digest()
+        seal = hmac.new(
+            self._key, f"{len(user)}:{user}{password}".encode(), hashlib.sha256
+        ).digest()
         if seal in self._right:
             return True
         stored = self._stored.get(user)

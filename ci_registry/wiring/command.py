@@ -110,7 +110,7 @@ def open_run(caller: Caller, *, plan_only: bool = False, signs: bool = False) ->
             values=basis.loaded.values,
             notes=notes,
             reporter=_reporter(caller, basis.project / settings.report.dir, settings.report),
-            ask_destinations=not settings.runtime.offline and not dry_run and may_log_in(basis),
+            ask_destinations=not settings.runtime.offline and may_log_in(basis),
         )
 
 
@@ -171,9 +171,10 @@ def _dry_run_notes(basis: Basis) -> tuple[str, ...]:
     """Say what a dry run can't check."""
     settings = basis.settings
     notes = ["dry run: everything was written to a registry inside this process, which is gone now"]
-    notes.append(
-        "not checked: the right to push, and the tags that exist, at the real destinations"
-    )
+    unknown = "the right to push to the real destinations"
+    if settings.runtime.offline:
+        unknown += ", and the tags and blobs that exist there (--offline)"
+    notes.append(f"not checked: {unknown}")
     if settings.sign.mode is not SignMode.OFF:
         notes.append(f"not checked: the real key ({settings.sign.key}); a throw-away key signed")
     return tuple(notes)

@@ -14,18 +14,17 @@ from ci_registry.oci.reference import Reference, parse_reference
 from ci_registry.pipeline.state import Parts
 from ci_registry.process import find_program
 from ci_registry.registry.interface import Repository
-from ci_registry.registry.remote import RemoteRepository, check_push_right
+from ci_registry.registry.remote import check_push_right
 from ci_registry.scanners.interface import Scanner
-from ci_registry.secret import Secret
 from ci_registry.signers.interface import Signer
 from ci_registry.wiring.ahead import Ahead
 from ci_registry.wiring.basis import Basis, Caller
-from ci_registry.wiring.registries import Registries, dry_run_place, open_registries, open_store
+from ci_registry.wiring.dry_run import open_dry_run
+from ci_registry.wiring.registries import Registries, open_registries
 
 if TYPE_CHECKING:
     from ci_registry.builders.docker_engine import DockerEngine
 
-_DRY_RUN_USER = "dry-run"
 _ENGINE_TIMEOUT_S = 10.0
 
 
@@ -42,9 +41,12 @@ def open_parts(
     """Open everything that a run is made of; closed at the end."""
     with contextlib.ExitStack() as stack:
         registries = stack.enter_context(open_registries(caller, basis))
-        target: Callable[[Reference], RemoteRepository] = registries.open
+        target: Callable[[Reference], Repository] = registries.open
+        check_push = _push_checker(registries)
         if dry_run:
-            target = stack.enter_context(_embedded(caller, registries, work))
+            real = None if basis.settings.runtime.offline else registries.open
+            stand_ins = stack.enter_context(open_dry_run(caller, real, work))
+            target, check_push = stand_ins.target, stand_ins.check
         scanner: list[Scanner] = []
         lock = threading.Lock()
 
@@ -61,28 +63,13 @@ def open_parts(
             load_signer=signer,
             source=registries.open_source,
             target=target,
-            check_push=lambda place: check_push_right(target(place)),
+            check_push=check_push,
             docker_config=registries.docker_config,
         )
 
 
-@contextlib.contextmanager
-def _embedded(
-    caller: Caller, registries: Registries, work: Path
-) -> Iterator[Callable[[Reference], RemoteRepository]]:
-    """Run the embedded registry of a dry run: loopback, in the work folder, random password."""
-    from ci_registry.registry_server.options import Options
-    from ci_registry.registry_server.serve import EmbeddedRegistry
-
-    password = Secret(caller.random(24).hex())
-    caller.masker.add(password)
-    options = Options(users={_DRY_RUN_USER: password.reveal()})
-    with (
-        open_store(work / "registry", durable=False) as store,
-        EmbeddedRegistry(store, options=options, events=caller.on_event) as server,
-    ):
-        embedded = registries.embedded(server.host, _DRY_RUN_USER, password)
-        yield lambda place: embedded.repository(dry_run_place(place, server.host))
+def _push_checker(registries: Registries) -> Callable[[Reference], None]:
+    return lambda place: check_push_right(registries.open(place))
 
 
 # --- builders

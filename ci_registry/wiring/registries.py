@@ -21,8 +21,8 @@ from ci_registry.registry.credentials import (
 )
 from ci_registry.registry.mirrors import Mirrors
 from ci_registry.registry.remote import RemoteRegistry
-from ci_registry.secret import Secret
 from ci_registry.wiring.basis import Basis, Caller
+from ci_registry.wiring.caching import cache_root
 
 if TYPE_CHECKING:
     from ci_registry.registry_server.store import Store
@@ -57,6 +57,7 @@ class Registries:
             credentials=self.credentials,
             on_event=caller.on_event,
             realms=basis.settings.auth.realms,
+            lock_folder=cache_root(basis.settings, caller.env) / "locks",
         )
         self.open = self._remote.repository
         """Opens the repository of a reference with the logins of this run."""
@@ -64,16 +65,6 @@ class Registries:
             self.open, hosts=basis.settings.network.mirrors, on_event=caller.on_event
         ).repository
         """The same for reading base images and images to scan: mirrors come first."""
-
-    def embedded(self, host: str, user: str, password: Secret) -> RemoteRegistry:
-        """Return a client for the embedded registry, which asks for its own random password."""
-        login = Credentials(username=user, password=password)
-        given = GivenCredentials(hosts=frozenset({host}), credentials=login)
-        return RemoteRegistry(
-            self.client,
-            credentials=CredentialChain(sources=(given,)),
-            on_event=self._caller.on_event,
-        )
 
     def docker_config(self, hosts: tuple[str, ...], folder: Path) -> Path:
         """Write a private `DOCKER_CONFIG` with the logins for these hosts; returns the folder."""

@@ -25,7 +25,7 @@ def main() -> int:
         facts = {"built": datetime.now(UTC).isoformat(), "ecosystems": ["Debian:12", "PyPI"]}
         (advisories / "database.json").write_text(json.dumps(facts))
         command = [
-            *(sys.executable, "-I", "-m", "ci_registry", "run", "--dry-run"),
+            *(sys.executable, "-I", "-m", "ci_registry", "run", "--dry-run", "--offline"),
             *("--working-directory", str(HERE), "--builder", "assemble"),
             *("--scan-db", str(advisories), "--report-dir", str(REPORTS)),
         ]

@@ -71,6 +71,7 @@ def use(runner: MiniRunner, **inputs: str) -> ActionRun:
     """Use the action for a dry run with the embedded parts."""
     settings = {
         "dry-run": "true",
+        "offline": "true",
         "builder": "assemble",
         "scan-db": str(runner.workspace.parent / "advisories"),
     }

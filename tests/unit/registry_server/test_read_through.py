@@ -57,6 +57,46 @@ def test_head_of_a_blob_upstream_moves_no_bytes(through: Asked, image: MadeImage
     assert through.store.catalog.used_bytes == 0
 
 
+def test_a_mount_from_the_repository_itself_moves_no_bytes(
+    through: Asked, image: MadeImage
+) -> None:
+    target = f"/v2/app/blobs/uploads/?mount={image.configs[0]}&from=app"
+    assert through("POST", target).status == 201
+    assert through.store.catalog.used_bytes == 0
+    absent = f"/v2/app/blobs/uploads/?mount={digest_of(b'absent')}&from=app"
+    assert through("POST", absent).status == 202
+
+
+def test_head_of_a_manifest_upstream_moves_no_bytes(through: Asked, image: MadeImage) -> None:
+    for reference in ("v1", image.digest):
+        answer = through("HEAD", f"/v2/app/manifests/{reference}")
+        assert (answer.status, answer.header("docker-content-digest")) == (200, image.digest)
+        assert answer.header("content-length") == str(len(_manifest(image).body))
+    assert through.store.catalog.used_bytes == 0
+
+
+def test_an_index_may_list_children_that_are_upstream_and_does_not_fetch_them(
+    through: Asked, image: MadeImage
+) -> None:
+    entry = _manifest(image).descriptor.to_json()
+    document = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [entry]}
+    body = json.dumps(document).encode()
+    kind = {"content-type": media_types.OCI_INDEX}
+    assert through("PUT", "/v2/app/manifests/all", body, kind).status == 201
+    assert through.store.catalog.used_bytes == len(body)
+
+
+def test_a_failure_upstream_is_told_to_the_one_who_can_explain_it(ask: Asked) -> None:
+    told: list[tuple[str, str]] = []
+
+    def broken(_name: str) -> Repository:
+        raise NetworkError("real.example: connection refused")
+
+    ask.set(upstream=broken, upstream_failed=lambda name, error: told.append((name, str(error))))
+    assert ask("HEAD", "/v2/app/manifests/v1").status == 502
+    assert told == [("app", "real.example: connection refused")]
+
+
 def test_what_is_nowhere_is_404(through: Asked) -> None:
     for target in ("manifests/none", f"manifests/{digest_of(b'x')}", f"blobs/{digest_of(b'x')}"):
         assert through("GET", f"/v2/app/{target}").status == 404
