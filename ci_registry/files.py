@@ -5,6 +5,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -15,6 +16,8 @@ from ci_registry.errors import StorageError
 
 _RUN_PREFIX = "ci-registry-run-"
 _LOCK = ".lock"
+_MNT_DETACH = 2
+"""Of Linux' `umount2`: gone from the tree at once, also when something in it is still in use."""
 
 
 def storage_error(error: OSError, path: Path | str, doing: str) -> StorageError:
@@ -199,8 +202,11 @@ def _remove_if_dead(folder: Path) -> bool:
 def remove_tree(folder: Path) -> None:
     """Remove a folder with everything in it, read-only folders included; a missing one is fine.
 
-    What still can't be removed (files of another user) stays.
+    What still can't be removed (files of another user) stays. Nothing is removed through a mount:
+    what a killed builder left mounted is detached first, and everything stays where that fails.
     """
+    if not _detach_mounts(folder):
+        return
     with contextlib.suppress(OSError):  # made writable below, then tried again
         shutil.rmtree(folder)
     if not folder.exists() or folder.is_symlink():
@@ -216,6 +222,32 @@ def _make_writable(folder: Path) -> None:
     with contextlib.suppress(OSError):  # not ours: the second try leaves it
         if not folder.is_symlink():
             folder.chmod(0o700)
+
+
+def _detach_mounts(folder: Path) -> bool:
+    """Unmount what is mounted below `folder`; returns whether nothing is left."""
+    mounts = _mounts_below(folder)
+    if not mounts:
+        return True
+    import ctypes  # noqa: PLC0415 - hardly ever needed
+
+    for point in reversed(mounts):  # the last one mounted first
+        ctypes.CDLL(None).umount2(os.fsencode(point), _MNT_DETACH)
+    return not _mounts_below(folder)
+
+
+def _mounts_below(folder: Path) -> list[str]:
+    """Return the mount points below `folder` in the order in which they were mounted; none without /proc."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return []
+    top = f"{folder.resolve()}/"
+    points = (
+        re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), line.split(" ")[4])
+        for line in lines
+    )
+    return [point for point in points if point.startswith(top)]
 
 
 def free_bytes(folder: Path) -> int:

@@ -30,7 +30,7 @@ def mount_tmpfs() -> Iterator[MountTmpfs]:
 
     yield mount
     for folder in mounted:
-        subprocess.run(("umount", "-l", str(folder)), check=True)
+        subprocess.run(("umount", "-l", str(folder)), check=folder.exists(), capture_output=True)
 
 
 def fill(folder: Path) -> None:
@@ -126,6 +126,23 @@ def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(
     done = project.run("run", env={"CIREG_CACHE_DIR": str(project.folder / "file" / "cache")})
     assert done.exit_code == 0, done.stderr
     assert set(tags_of(registry)) == {"v1", "latest"}
+
+
+def test_a_left_over_folder_is_removed_without_what_is_mounted_there(
+    project: Project, mount_tmpfs: MountTmpfs
+) -> None:
+    left_over = project.work / "ci-registry-run-killed"
+    left_over.mkdir()
+    (left_over / ".lock").touch()
+    mount_tmpfs(left_over / "a tmpfs" / "inner", "size=1m")
+    outside = project.base / "outside"
+    outside.mkdir()
+    (outside / "precious").touch()
+    (left_over / "bind").mkdir()
+    subprocess.run(("mount", "--bind", str(outside), str(left_over / "bind")), check=True)
+    assert project.run("run").exit_code == 0
+    assert list(project.work.iterdir()) == []
+    assert (outside / "precious").exists()
 
 
 def test_reports_of_an_earlier_run_do_not_stay_when_the_run_is_killed(project: Project) -> None:
