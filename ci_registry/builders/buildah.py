@@ -16,7 +16,7 @@ from ci_registry.builders.buildah_features import (
 from ci_registry.builders.buildah_storage import Storage, find_storage
 from ci_registry.builders.checks import check_fixed_platform, check_layout
 from ci_registry.builders.context_link import read_dockerfile
-from ci_registry.builders.failures import Failure, build_failure
+from ci_registry.builders.failures import Failure, build_failure, stopped_builder
 from ci_registry.builders.interface import BuildRequest, Probe
 from ci_registry.cancel import Cancel
 from ci_registry.dockerfile.model import Dockerfile
@@ -257,11 +257,8 @@ class Buildah:
     def _failed(
         self, request: BuildRequest, dockerfile: Dockerfile, output: _Output, done: Completed
     ) -> CiRegistryError:
-        if done.timed_out:
-            return ToolError(
-                f"building {request.image} took longer than {request.timeout}",
-                hint="raise build.timeout, or look for the step that hangs",
-            )
+        if (stopped := stopped_builder(self.name, request, done)) is not None:
+            return stopped
         text = output.error or "\n".join(output.tail) or f"buildah ended with {done.exit_code}"
         line = line_of_step(dockerfile, output.steps[-1]) if output.steps else 0
         failure = _failure(self.name, request, text)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ci_registry.builders.buildah_containers import kill_containers
 from ci_registry.builders.buildah_registries import registries_config
 from ci_registry.builders.interface import BuildRequest
 from ci_registry.errors import CiRegistryError, ToolError
@@ -40,8 +41,9 @@ class Storage:
         return Command(argv=argv, env=self.env, cwd=self.work, timeout_s=timeout_s)
 
     def clear(self, run: Runner) -> tuple[str, ...]:
-        """Unmount and remove everything, so that the folder can be deleted; returns what went wrong."""
+        """End, unmount and remove everything, so that the folder can be deleted; returns what went wrong."""
         problems = []
+        kill_containers(self.work)
         for arguments in (("rm", "--all"), ("rmi", "--all", "--force")):
             try:
                 done = run(self.command(*arguments, timeout_s=CLEANUP_TIMEOUT_S))

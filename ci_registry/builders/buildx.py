@@ -33,7 +33,7 @@ from ci_registry.builders.context_link import (
     read_dockerfile,
 )
 from ci_registry.builders.docker_config import DockerHome, prepare_docker_home
-from ci_registry.builders.failures import Failure, build_failure
+from ci_registry.builders.failures import Failure, build_failure, stopped_builder
 from ci_registry.builders.interface import BuildRequest, Probe
 from ci_registry.cancel import Cancel
 from ci_registry.dockerfile.model import Dockerfile
@@ -350,11 +350,8 @@ class Buildx:
     def _failed(
         self, request: BuildRequest, done: Completed, log: BuildLog, *, imports: bool
     ) -> CiRegistryError:
-        if done.timed_out:
-            return ToolError(
-                f"building {request.image} took longer than {request.timeout}",
-                hint="raise build.timeout, or look for the step that hangs",
-            )
+        if (stopped := stopped_builder(self.name, request, done)) is not None:
+            return stopped
         text = log.error or "\n".join(log.plain) or f"buildx ended with {done.exit_code}"
         failure = Failure(
             tool=self.name,

@@ -3,7 +3,9 @@
 import re
 from dataclasses import dataclass, replace
 
+from ci_registry.builders.interface import BuildRequest
 from ci_registry.errors import BuildError, CiRegistryError, SetupError, ToolError
+from ci_registry.process import Completed
 
 _NO_SPACE = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 _ENGINE_ABSENT = re.compile(
@@ -90,6 +92,21 @@ _IMAGE = re.compile(
     r"|pull access denied for (?P<c>[^\s,]+)|manifest for (?P<d>\S+) not found"
 )
 _PARSE_LINE = re.compile(r"(?:parse error on|on|at) line (\d+)", re.IGNORECASE)
+
+
+def stopped_builder(tool: str, request: BuildRequest, done: Completed) -> ToolError | None:
+    """Return the error of a builder that was stopped from outside; what it said does not explain that."""
+    if done.timed_out:
+        return ToolError(
+            f"building {request.image} took longer than {request.timeout}",
+            hint="raise build.timeout, or look for the step that hangs",
+        )
+    if done.exit_code < 0:
+        return ToolError(
+            f"{tool} was killed by signal {-done.exit_code} while building {request.image}",
+            hint="the machine may be out of memory; run the job again",
+        )
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,15 @@ def sleepers() -> list[int]:
     return found
 
 
+def command_of(pid: int) -> list[str]:
+    """Return the words of the command line of a process."""
+    return (Path("/proc") / str(pid) / "cmdline").read_bytes().decode().split("\0")
+
+
+def buildah_environment(project: Project) -> dict[str, str]:
+    return peer_environment() | project.env | {"PATH": peer_environment()["PATH"]}
+
+
 def clients(project: Project) -> list[int]:
     """Return the processes whose working directory or arguments name the project's work folder."""
     found = []
@@ -111,7 +120,26 @@ def test_a_build_with_buildah_is_interrupted(tmp_path: Path, registry: RunningRe
     project = shell_project(tmp_path, registry, "buildah", f"RUN /bin/busybox sleep {SECONDS}")
     settings = (project.folder / SETTINGS).read_text()
     project.write(SETTINGS, settings.replace('"builder"', '"network": "none", "builder"'))
-    interrupt_build(project, registry, peer_environment() | {"HOME": str(project.base / "home")})
+    interrupt_build(project, registry, buildah_environment(project))
+
+
+@pytest.mark.peer("buildah")
+def test_a_buildah_that_is_killed_is_infrastructure_and_its_container_ends(
+    tmp_path: Path, registry: RunningRegistry
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("buildah is tested as root")
+    project = shell_project(tmp_path, registry, "buildah", f"RUN /bin/busybox sleep {SECONDS}")
+    settings = (project.folder / SETTINGS).read_text()
+    project.write(SETTINGS, settings.replace('"builder"', '"network": "none", "builder"'))
+    running = project.start("run", env=buildah_environment(project))
+    wait_until(sleepers, "the build sleeps", timeout_s=60)
+    (pid,) = [pid for pid in clients(project) if "buildah" in command_of(pid)[0]]
+    os.killpg(pid, signal.SIGKILL)
+    done = running.wait(SOON_S)
+    assert_stopped(project, done, 4, r"buildah was killed by signal 9 while building app")
+    assert sleepers() == []
+    assert str(project.work) not in Path("/proc/self/mountinfo").read_text()
 
 
 @pytest.mark.peer("docker", "dockerd")
