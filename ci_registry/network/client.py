@@ -120,6 +120,10 @@ class HttpClient:
             pace=self._paces.of(host) if host else None,
         )
 
+    def pause(self, longest_s: float) -> None:
+        """Wait for half to the whole of `longest_s`, by chance, so that writers elsewhere do not keep step."""
+        self._cancel.sleep(longest_s * (0.5 + self._chance.random() / 2))
+
     def is_transient(self, error: NetworkError) -> bool:
         """Whether another attempt may succeed where this one failed."""
         return isinstance(error, self._lost)

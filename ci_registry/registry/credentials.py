@@ -105,7 +105,9 @@ def credential_sources(
     """Return the sources that `env` names, after the logins given in the settings.
 
     In order: `DOCKER_AUTH_CONFIG` (JSON, as GitLab passes it), `REGISTRY_AUTH_FILE` (as podman names it),
-    `$DOCKER_CONFIG/config.json` or `~/.docker/config.json`. Missing files are skipped.
+    `$DOCKER_CONFIG/config.json` or `~/.docker/config.json`, and where podman, buildah and skopeo keep
+    logins: `containers/auth.json` in `$XDG_RUNTIME_DIR` and in `$XDG_CONFIG_HOME` or `~/.config`.
+    Missing files are skipped.
 
     Raises:
         SetupError: one of them is not readable as JSON.
@@ -113,14 +115,23 @@ def credential_sources(
     sources: list[CredentialSource] = list(given)
     if text := env.get("DOCKER_AUTH_CONFIG", "").strip():
         sources.append(_docker_config(text.encode(), "DOCKER_AUTH_CONFIG", env, runner))
-    folder = env.get("DOCKER_CONFIG") or (f"{env['HOME']}/.docker" if env.get("HOME") else "")
-    paths = [Path(env["REGISTRY_AUTH_FILE"])] if env.get("REGISTRY_AUTH_FILE") else []
-    paths += [Path(folder) / "config.json"] if folder else []
-    for path in paths:
+    for path in _config_paths(env):
         if path.is_file():
             raw = _read(path)
             sources.append(_docker_config(raw, str(path), env, runner))
     return CredentialChain(sources=tuple(sources))
+
+
+def _config_paths(env: Mapping[str, str]) -> tuple[Path, ...]:
+    """Return where logins may be kept, in order, each once."""
+    home = env.get("HOME")
+    docker = env.get("DOCKER_CONFIG") or (f"{home}/.docker" if home else "")
+    config = env.get("XDG_CONFIG_HOME") or (f"{home}/.config" if home else "")
+    paths = [Path(env["REGISTRY_AUTH_FILE"])] if env.get("REGISTRY_AUTH_FILE") else []
+    paths += [Path(docker) / "config.json"] if docker else []
+    folders = (env.get("XDG_RUNTIME_DIR"), config)
+    paths += [Path(folder) / "containers/auth.json" for folder in folders if folder]
+    return tuple(dict.fromkeys(paths))
 
 
 def _read(path: Path) -> bytes:

@@ -20,6 +20,8 @@ from ci_registry.registry.session import Session
 from ci_registry.strict import as_list, as_object, parse_json
 
 MAX_REFERRERS = 1000
+LONGEST_SETTLING_S = 0.5
+"""How long an entry in the fallback index is left alone before it is read back."""
 MAX_PAGES = 100
 
 
@@ -140,7 +142,12 @@ def _fallback_index(repository: Manifests, subject: Digest) -> Index | None:
 
 
 def add_to_fallback(
-    repository: Manifests, subject: Digest, referrer: Descriptor, wait: Callable[[str], bool]
+    repository: Manifests,
+    subject: Digest,
+    referrer: Descriptor,
+    wait: Callable[[str], bool],
+    *,
+    settle: Callable[[], None] = lambda: None,
 ) -> None:
     """Add a referrer to the index at the fallback tag, read it back, and try again when it got lost.
 
@@ -152,6 +159,7 @@ def add_to_fallback(
         subject: what the referrer refers to.
         referrer: with artifact type and annotations, as the API would list it.
         wait: pauses before another attempt; false when there is to be none.
+        settle: pauses before reading back, for a time that differs from that of other writers.
 
     Raises:
         RegistryError: other writers kept overwriting the entry.
@@ -165,6 +173,7 @@ def add_to_fallback(
         if len(body) > MAX_MANIFEST_BYTES:
             raise RegistryError(f"tag {tag} holds too many referrers: {len(body)} bytes of index")
         repository.push(tag, body, media_types.OCI_INDEX)
+        settle()  # who read the index before our write, writes about now
         kept = fallback_referrers(repository, subject)
         if any(entry.digest == referrer.digest for entry in kept):
             return

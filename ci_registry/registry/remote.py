@@ -3,6 +3,8 @@
 import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 
 from ci_registry.errors import CiRegistryError, IntegrityError, NotFoundError, RegistryError
@@ -24,6 +26,7 @@ from ci_registry.registry.content import verified_manifest
 from ci_registry.registry.credentials import CredentialChain, CredentialSource
 from ci_registry.registry.downloads import download
 from ci_registry.registry.failures import failure, tag_refusal
+from ci_registry.registry.fallback_writers import FallbackWriters
 from ci_registry.registry.interface import (
     BlobSource,
     PushedBlob,
@@ -32,6 +35,7 @@ from ci_registry.registry.interface import (
 )
 from ci_registry.registry.quirks import UntagBy
 from ci_registry.registry.referrers import (
+    LONGEST_SETTLING_S,
     add_to_fallback,
     check_subject,
     fallback_referrers,
@@ -59,8 +63,18 @@ class RemoteRegistry:
         credentials: CredentialSource | None = None,
         on_event: EventSink = ignore_events,
         realms: Mapping[str, str] = MappingProxyType({}),
+        lock_folder: Path | None = None,
     ) -> None:
-        """`realms` pins where the credentials of a host may be sent: host → prefix of the address."""
+        """Prepare.
+
+        Args:
+            client: sends the requests.
+            credentials: where logins are found.
+            on_event: gets warnings.
+            realms: where the credentials of a host may be sent: host → prefix of the address.
+            lock_folder: shared by the runs of this machine, see `FallbackWriters`.
+        """
+        self._writers = FallbackWriters(lock_folder)
         self._client = client
         self._credentials = credentials or CredentialChain()
         self._realms = {host.lower(): realm for host, realm in realms.items()}
@@ -87,7 +101,9 @@ class RemoteRegistry:
                         on_event=self._on_event,
                         realm=self._realms.get(found.registry.lower(), ""),
                     )
-                self._repositories[found.name] = RemoteRepository(session, found.repository)
+                self._repositories[found.name] = RemoteRepository(
+                    session, found.repository, self._writers
+                )
             return self._repositories[found.name]
 
 
@@ -105,13 +121,17 @@ def check_push_right(repository: Repository) -> None:
 class RemoteRepository:
     """One repository of a remote registry; implements `interface.Repository`."""
 
-    def __init__(self, session: Session, repository: str) -> None:
+    def __init__(
+        self, session: Session, repository: str, writers: FallbackWriters | None = None
+    ) -> None:
         self._session = session
         self._repository = repository
         self._uploader = Uploader(session, repository)
         self._read = access_to(repository, "pull")
         self._write = access_to(repository, "pull", "push")
-        self._fallback_lock = threading.Lock()
+        self._writers = writers or FallbackWriters()
+        self._lock = threading.Lock()
+        self._attached: dict[Digest, frozenset[Digest]] = {}
 
     @property
     def name(self) -> str:
@@ -233,6 +253,8 @@ class RemoteRepository:
         response = self._session.send("DELETE", url, access_to(self._repository, "delete"))
         if not response.ok and response.status not in (404, 410):
             raise self._failure(response, f"delete {self._shown(digest)}", writing=True)
+        with self._lock:
+            self._attached = {s: found - {digest} for s, found in self._attached.items()}
 
     def untag(self, tag: str) -> bool:
         """Delete a tag and nothing else; False when it was not there.
@@ -305,9 +327,14 @@ class RemoteRepository:
         Without `with_fallback` the caller knows that there is no such tag, and no request asks.
         """
         listed = listed_referrers(self._session, self._repository, Digest(subject))
-        if not with_fallback:
-            return listed
-        return merged(listed, fallback_referrers(self, Digest(subject)), subject=subject)
+        if with_fallback:
+            listed = merged(listed, fallback_referrers(self, Digest(subject)), subject=subject)
+        for lost in self._attached.get(Digest(subject), frozenset()) - {d.digest for d in listed}:
+            self._session.warn(
+                f"{self.name}: {lost}, which this run attached to {subject}, is in no listing:"
+                " another writer removed it"
+            )
+        return listed
 
     def attach(self, subject: Descriptor, body: bytes, media_type: str) -> Digest:
         """Put a manifest that has `subject`, by digest; maintain the fallback index where needed."""
@@ -315,10 +342,21 @@ class RemoteRepository:
         check_subject(manifest, subject)
         pushed = self.push(manifest.digest, body, media_type)
         if pushed.subject is None:
-            retrier = self._session.client.retrier(f"list of referrers of {subject.digest}")
-            with self._fallback_lock:
-                add_to_fallback(self, subject.digest, referrer_descriptor(manifest), retrier.wait)
+            self._list_in_fallback(subject.digest, referrer_descriptor(manifest))
+        with self._lock:
+            known = self._attached.get(subject.digest, frozenset())
+            self._attached[subject.digest] = known | {pushed.digest}
         return pushed.digest
+
+    def _list_in_fallback(self, subject: Digest, referrer: Descriptor) -> None:
+        client = self._session.client
+        retrier = client.retrier(f"list of referrers of {subject}")
+        name = f"{self.name}@{subject}"
+        with self._writers.alone(name, pause=partial(client.pause, 1.0)) as is_alone:
+            if not is_alone:
+                self._session.warn(f"the list of referrers of {name} is written without a lock")
+            settle = partial(client.pause, LONGEST_SETTLING_S)
+            add_to_fallback(self, subject, referrer, retrier.wait, settle=settle)
 
     def tags(self) -> tuple[str, ...]:
         """Return all tags, sorted; empty when the repository does not exist."""

@@ -23,6 +23,7 @@ from ci_registry.oci.reference import DEFAULT_REGISTRY
 from ci_registry.registry.auth import Access, Authorizer
 from ci_registry.registry.credentials import CredentialSource
 from ci_registry.registry.quirks import better_known, quirks_of_host
+from ci_registry.registry.rate_limits import rate_limit_of
 
 DOCKER_HUB_HOST = "registry-1.docker.io"
 _MOST_WARNINGS = 100
@@ -61,6 +62,7 @@ class Session:
             realm=realm or self.quirks.realm,
         )
         self._warned: set[str] = set()
+        self._limit_shown = False
         self.honours_own_mounts: bool | None = None
         """Whether a mount from the same repository finds a blob there; None: not known yet."""
         self._lock = threading.Lock()
@@ -156,6 +158,16 @@ class Session:
     def _learn(self, response: Response | StreamedResponse) -> None:
         if response.same_origin and origin_of(response.url) == self.origin:
             self.quirks = better_known(self.quirks, response.headers)
+            self._show_limit(response.headers)
+
+    def _show_limit(self, headers: Headers) -> None:
+        """Warn once when few pulls are left (Docker Hub counts them per address or account)."""
+        found = rate_limit_of(headers)
+        if found is None or not found.is_low or self._limit_shown:
+            return
+        self._limit_shown = True
+        advice = self.quirks.limits_advice
+        self.warn(f"{self.host} limits pulls: {found}{f'; {advice}' if advice else ''}")
 
     def _show_warnings(self, headers: Headers) -> None:
         """Show each `Warning: 299` once (distribution-spec, Warnings)."""

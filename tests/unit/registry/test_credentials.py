@@ -243,3 +243,23 @@ def test_logins_do_not_print() -> None:
     login = Credentials(username="u", password=Secret("hidden"))
     assert "hidden" not in repr(login)
     assert login.basic.reveal() == "Basic dTpoaWRkZW4="
+
+
+def test_logins_of_podman_are_found_after_those_of_docker(tmp_path: Path) -> None:
+    def write(path: Path, *hosts: str) -> None:
+        pair = base64.b64encode(f"{path.parts[-3]}:p".encode()).decode()
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"auths": {host: {"auth": pair} for host in hosts}}))
+
+    write(tmp_path / "home/.docker/config.json", "a.example")
+    write(tmp_path / "run/containers/auth.json", "a.example", "b.example")
+    write(tmp_path / "home/.config/containers/auth.json", "b.example", "c.example/team")
+    env = {"HOME": str(tmp_path / "home"), "XDG_RUNTIME_DIR": str(tmp_path / "run")}
+
+    def user(env: dict[str, str], host: str, repository: str = "team/app") -> str:
+        found = credential_sources(env, NO_HELPER).find(host, repository)
+        return found.username if found else ""
+
+    assert [user(env, f"{name}.example") for name in "abc"] == ["home", "run", ".config"]
+    assert user(env, "c.example", "other/app") == ""
+    assert user(env | {"XDG_CONFIG_HOME": str(tmp_path / "none")}, "c.example") == ""
