@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,7 +185,8 @@ def _files_below(folder: Path) -> Iterator[_File]:
                 with contextlib.suppress(OSError):
                     if entry.is_file(follow_symlinks=False):
                         status = entry.stat(follow_symlinks=False)
-                        yield _File(Path(entry.path), status.st_size, status.st_mtime)
+                        used_at = max(status.st_atime, status.st_mtime)
+                        yield _File(Path(entry.path), status.st_size, used_at)
 
 
 def _header(body: bytes) -> bytes:
@@ -192,6 +194,7 @@ def _header(body: bytes) -> bytes:
 
 
 def _touch(path: Path) -> None:
-    """Mark an entry as just used."""
+    """Mark an entry as just used; the time of its content stays, which tells others that it did not change."""
     with contextlib.suppress(OSError):
-        os.utime(path)
+        now, changed = time.time_ns(), path.stat().st_mtime_ns
+        os.utime(path, ns=(now, changed))

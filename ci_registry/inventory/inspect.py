@@ -23,6 +23,11 @@ from ci_registry.oci.platform import Platform
 from ci_registry.results import PlatformImage
 
 _PROGRESS_BYTES = 4 << 20
+IsProven = Callable[[Descriptor], bool]
+
+
+def _nothing_is_proven(_blob: Descriptor) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +53,7 @@ def inspect_image(
     workers: int = 2,
     limits: Limits = DEFAULT_LIMITS,
     layer_cache: LayerCache | None = None,
+    is_proven: IsProven = _nothing_is_proven,
 ) -> InspectedImage:
     """Verify everything behind `root` and read the packages of each platform.
 
@@ -63,6 +69,7 @@ def inspect_image(
         workers: layers read at the same time; each is read once, however many platforms share it.
         limits: bounds of what is read.
         layer_cache: layers that it knows are hashed, not inflated and read again.
+        is_proven: says that a blob was hashed in this run already and has not changed since.
 
     Raises:
         IntegrityError: something is not what it claims to be; names the layer and its digest.
@@ -70,7 +77,9 @@ def inspect_image(
     """
     selection = select_images(root, read, requested, limits)
     with _Pool(cancel, workers) as pool:
-        reader = _LayerReader(open_blob, limits, pool.cancel, on_event, image, layer_cache)
+        reader = _LayerReader(
+            open_blob, limits, pool.cancel, on_event, image, layer_cache, is_proven
+        )
         tasks = [*reader.tasks(selection.images), *_other_tasks(selection.others, reader)]
         pool.run(tasks)
         layers = reader.layers
@@ -123,6 +132,7 @@ class _LayerReader:
         on_event: EventSink,
         image: str,
         cache: LayerCache | None,
+        is_proven: IsProven,
     ) -> None:
         self.open_blob = open_blob
         self.cancel = cancel
@@ -130,6 +140,7 @@ class _LayerReader:
         self._on_event = on_event
         self._image = image
         self._cache = cache
+        self._is_proven = is_proven
         self.layers: dict[Digest, Layer] = {}
 
     def tasks(self, images: Iterable[Candidate]) -> Iterator[Callable[[], None]]:
@@ -157,15 +168,16 @@ class _LayerReader:
     def read(
         self, descriptor: Descriptor, what: str, extra_paths: frozenset[str] = frozenset()
     ) -> Layer:
-        """Read one layer, now; of a known one only the bytes are compared with its digest."""
+        """Read one layer, now; of a known one the bytes are compared with its digest, once in a run."""
         on_bytes = self._progress(descriptor)
         known = None
         if self._cache is not None:
             known = self._cache.get(descriptor, extra_paths, self._limits)
         if known is not None:
-            verify_blob(
-                descriptor, self.open_blob, cancel=self.cancel, what=what, on_bytes=on_bytes
-            )
+            if not self._is_proven(descriptor):
+                verify_blob(
+                    descriptor, self.open_blob, cancel=self.cancel, what=what, on_bytes=on_bytes
+                )
             return known
         layer = read_layer(
             descriptor,

@@ -18,6 +18,7 @@ from ci_registry.oci.digest import Digest
 from ci_registry.oci.platform import Platform
 from ci_registry.oci.reference import Reference
 from ci_registry.pipeline.plan import ImagePlan
+from ci_registry.registry.proven import ProvenBlobs
 from ci_registry.results import (
     BuildOutcome,
     Case,
@@ -102,6 +103,8 @@ class ImageRun:
     keep_layout: Path | None = None
     """Where the layout stays after the run, for the single step `build`."""
     layout: "Layout | None" = None
+    proven: ProvenBlobs = field(default_factory=ProvenBlobs)
+    """The blob files that were hashed in this run."""
     build: BuildOutcome | None = None
     inspected: "InspectedImage | None" = None
     scans: tuple[ScanResult, ...] = ()

@@ -1,5 +1,8 @@
 """The step that looks at an image: it verifies every byte of the layout and reads what is installed."""
 
+import contextlib
+from collections.abc import Iterator
+
 from ci_registry.errors import IntegrityError
 from ci_registry.inventory.inspect import InspectedImage, inspect_image
 from ci_registry.inventory.layer_store import StoredLayers
@@ -9,6 +12,7 @@ from ci_registry.oci.platform import Platform
 from ci_registry.pipeline.sizes import remember_size
 from ci_registry.pipeline.state import Done, ImageRun, RunContext
 from ci_registry.registry.known_blobs import remember_blobs
+from ci_registry.registry.proven import Identity, identity_of
 from ci_registry.results import Case
 
 
@@ -26,19 +30,29 @@ def inspect(image: ImageRun, run: RunContext) -> Done:
                 raise IntegrityError(f"{digest} is larger than a manifest may be")
         return bytes(data)
 
+    hashed: dict[Digest, Identity] = {}
+
+    def open_blob(digest: Digest) -> Iterator[bytes]:
+        with contextlib.suppress(OSError):  # an absent blob is told by its reader
+            hashed[digest] = identity_of(layout.blob_path(digest).stat())
+        return layout.unverified(digest)
+
     requested: tuple[Platform, ...] = ()
     if image.plan.action == "build":
         requested = image.settings.platforms
     image.inspected = inspect_image(
         layout.root(),
         read=read,
-        open_blob=layout.unverified,
+        open_blob=open_blob,
         requested=requested,
         cancel=run.cancel,
         on_event=run.on_event,
         image=image.name,
         layer_cache=StoredLayers(cache=run.cache),
+        is_proven=lambda blob: image.proven.holds(blob, layout.blob_path(blob.digest)),
     )
+    for digest, identity in hashed.items():
+        image.proven.add(digest, identity, layout.blob_path(digest))
     remember_size(run.cache, image.name, _size_of(image.inspected))
     layers = (layer for platform in image.inspected.platforms for layer in platform.layers)
     remember_blobs(run.cache, image.name, layout, layers)

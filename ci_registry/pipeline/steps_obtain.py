@@ -101,7 +101,7 @@ def _request(image: ImageRun, run: RunContext, folder: Path) -> BuildRequest:
         docker_config=run.parts.docker_config(hosts, image.work / "docker-config"),
         plain_http=run.settings.network.plain_http,
         timeout=run.settings.build.timeout,
-        known_blobs=blobs_of_last_build(run.cache, image.name),
+        known_blobs=blobs_of_last_build(run.cache, image.name, image.proven),
     )
 
 

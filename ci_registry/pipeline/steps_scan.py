@@ -60,7 +60,9 @@ def _scan_platform(
         inventory = replace(
             inventory, distribution=with_end_of_life(inventory.distribution, run.now())
         )
-    result = scanner.scan(ImageView(layout=view.path, inventory=inventory, work=work))
+    result = scanner.scan(
+        ImageView(layout=view.path, inventory=inventory, work=work, proven=image.proven)
+    )
     return replace(result, notes=(*result.notes, *run.scan_notes()))
 
 

@@ -7,9 +7,10 @@ damaged blob is forgotten, and the builder writes it as if it had never been kep
 import contextlib
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ci_registry.cache import DiskCache, link_or_copy
@@ -17,6 +18,7 @@ from ci_registry.errors import IntegrityError
 from ci_registry.oci.digest import Digest
 from ci_registry.oci.manifest import Descriptor, Index
 from ci_registry.registry.layout import Layout
+from ci_registry.registry.proven import Identity, ProvenBlobs, identity_of
 
 _BLOBS, _LISTS = "blobs", "blobs-of-image"
 _SMALLEST_BYTES = 1 << 20
@@ -33,6 +35,8 @@ class KnownBlobs:
 
     cache: DiskCache
     digests: tuple[Digest, ...]
+    proven: ProvenBlobs = field(default_factory=ProvenBlobs)
+    """Is told of every blob that was hashed and put in place."""
 
     @contextlib.contextmanager
     def offered_to(self, layout: Path) -> Iterator[None]:
@@ -58,14 +62,18 @@ class KnownBlobs:
             source = self.cache.path(_BLOBS, digest)
             target = Layout(layout).blob_path(digest)
             with contextlib.suppress(OSError):
-                if _digest_of_file(source, digest, stop) == digest:
+                found, identity = _hash_file(source, digest, stop)
+                if found == digest:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     link_or_copy(source, target)
+                    self.proven.add(digest, identity, target)
                 elif not stop.is_set():
                     self.cache.drop(_BLOBS, digest)
 
 
-def blobs_of_last_build(cache: DiskCache, image: str) -> KnownBlobs:
+def blobs_of_last_build(
+    cache: DiskCache, image: str, proven: ProvenBlobs | None = None
+) -> KnownBlobs:
     """Return what is known of an image; nothing when its list is damaged."""
     raw = cache.get(_LISTS, image, max_bytes=_MAX_LIST_BYTES)
     try:
@@ -74,7 +82,9 @@ def blobs_of_last_build(cache: DiskCache, image: str) -> KnownBlobs:
     except (ValueError, TypeError, IntegrityError):
         digests = ()
     return KnownBlobs(
-        cache=cache, digests=tuple(d for d in digests if cache.path(_BLOBS, d).is_file())
+        cache=cache,
+        digests=tuple(d for d in digests if cache.path(_BLOBS, d).is_file()),
+        proven=proven or ProvenBlobs(),
     )
 
 
@@ -93,12 +103,14 @@ def remember_blobs(
         cache.put(_LISTS, image, body)
 
 
-def _digest_of_file(path: Path, digest: Digest, stop: threading.Event) -> str:
+def _hash_file(path: Path, digest: Digest, stop: threading.Event) -> tuple[str, Identity]:
+    """Return the digest of a file, and which file it was when that began."""
     hasher = hashlib.new(digest.algorithm)
     with path.open("rb") as file:
+        identity = identity_of(os.fstat(file.fileno()))
         while not stop.is_set() and (piece := file.read(1 << 20)):
             hasher.update(piece)
-    return f"{digest.algorithm}:{hasher.hexdigest()}"
+    return f"{digest.algorithm}:{hasher.hexdigest()}", identity
 
 
 def _remove_unused(layout: Layout, offered: tuple[Digest, ...]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ci_registry.findings import Inventory, ScanResult
+from ci_registry.registry.proven import ProvenBlobs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +18,8 @@ class ImageView:
     """What we read ourselves; coverage is reconciled with it."""
     work: Path
     """Empty private folder for the scanner's working directory and HOME."""
+    proven: ProvenBlobs | None = None
+    """The blob files that were hashed in this run already; others are hashed again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from ci_registry.errors import IntegrityError
 from ci_registry.files import read_file, storage_error
 from ci_registry.oci.digest import Digest, Hasher
 from ci_registry.oci.manifest import Descriptor, Index, Manifest, parse_descriptor, parse_manifest
+from ci_registry.registry.proven import ProvenBlobs
 from ci_registry.strict import as_list, as_object, as_text, parse_json
 
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
@@ -28,12 +29,15 @@ class OneImage:
     """Compressed, in bytes, in the same order."""
 
 
-def check_one_image(layout: Path, *, config_digest: str) -> OneImage:
+def check_one_image(
+    layout: Path, *, config_digest: str, proven: ProvenBlobs | None = None
+) -> OneImage:
     """Read a layout and hash every blob of its only image.
 
     Args:
         layout: the folder that a scanner is about to get.
         config_digest: which image it must be.
+        proven: layers that were hashed in this run and are the very same files, unchanged.
 
     Raises:
         IntegrityError: there is not exactly one image, it is another one, or a blob has other bytes.
@@ -49,7 +53,8 @@ def check_one_image(layout: Path, *, config_digest: str) -> OneImage:
         )
     diff_ids = _diff_ids(_read(layout, manifest.config), manifest)
     for layer in manifest.layers:
-        _hash_blob(layout, layer)
+        if proven is None or not proven.holds(layer, _path(layout, layer.digest)):
+            _hash_blob(layout, layer)
     return OneImage(
         config_digest=config_digest,
         diff_ids=diff_ids,

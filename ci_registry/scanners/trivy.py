@@ -189,7 +189,9 @@ class TrivyScanner:
             CancelledError: the run was cancelled.
         """
         started = time.monotonic()
-        image = check_one_image(view.layout, config_digest=view.inventory.config_digest)
+        image = check_one_image(
+            view.layout, config_digest=view.inventory.config_digest, proven=view.proven
+        )
         opened = self._database()
         warnings = Warnings(on_event=self.on_event)
         if opened.content is None:

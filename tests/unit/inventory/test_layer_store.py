@@ -165,6 +165,25 @@ def test_a_known_layer_with_another_diff_id_in_the_config_is_refused(
         inspect(wrong, store)
 
 
+def test_a_proven_layer_is_not_read_again_and_an_unknown_one_is_all_the_same(
+    made: MadeImage, store: StoredLayers
+) -> None:
+    plain = inspect(made, store)
+    base, _, small = plain.platforms[0].layers
+    reader = LayoutReader(made.layout)
+    again = inspect_image(
+        reader.root,
+        read=reader.read,
+        open_blob=reader.open_blob,
+        cancel=Cancel(),
+        layer_cache=store,
+        is_proven=lambda blob: blob.digest in (base.digest, small.digest),
+    )
+    assert again == plain
+    assert base.digest not in reader.opened
+    assert small.digest in reader.opened  # its entries are not known, so it is read and hashed
+
+
 # --- entries that do not count
 
 

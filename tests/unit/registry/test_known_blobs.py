@@ -84,6 +84,22 @@ def test_a_known_blob_is_linked_into_the_next_layout(cache: DiskCache, tmp_path:
     assert blob.samefile(cache.path("blobs", known.digests[0]))
 
 
+def test_a_blob_in_place_is_proven_and_one_that_the_builder_wrote_is_not(
+    cache: DiskCache, tmp_path: Path
+) -> None:
+    layout = built(tmp_path / "one", BIG)
+    manifest = layout.fetch(layout.root().digest)
+    assert isinstance(manifest, Manifest)
+    known = remember(cache, layout)
+    wait_for_offer(known, tmp_path / "two")
+    (blob,) = manifest.layers
+    assert known.proven.holds(blob, Layout(tmp_path / "two").blob_path(blob.digest))
+    other = remember(cache, layout)
+    built(tmp_path / "three", BIG)
+    wait_for_offer(other, tmp_path / "three")
+    assert not other.proven.holds(blob, Layout(tmp_path / "three").blob_path(blob.digest))
+
+
 @pytest.mark.parametrize("damage", [b"", b"short", b"x" * 20_000])
 def test_a_damaged_blob_is_forgotten_and_the_builder_writes_it(
     cache: DiskCache, tmp_path: Path, damage: bytes

@@ -1,7 +1,8 @@
 """What trivy found in layers is kept only after runs that went well, and used only by the same program."""
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from ci_registry.cache import DiskCache
 from ci_registry.errors import IntegrityError, ToolError
+from ci_registry.oci.digest import Digest
 from ci_registry.process import Command, Completed
+from ci_registry.registry.proven import ProvenBlobs, identity_of
 from ci_registry.scanners import trivy_layers
 from ci_registry.scanners.interface import ImageView
 from ci_registry.scanners.one_image import OneImage
@@ -163,6 +166,20 @@ def test_a_swapped_layer_is_refused_although_results_are_kept(scene: Scene) -> N
     layer.write_bytes(layer.read_bytes()[:-1] + b"x")
     with pytest.raises(IntegrityError):
         scene.scanner().scan(view)
+    assert len(scene.trivy.commands) == 1
+
+
+def test_a_layer_that_changed_after_it_was_hashed_is_refused(scene: Scene) -> None:
+    view = scene.view()
+    proven = ProvenBlobs()
+    layer = max((view.layout / "blobs" / "sha256").iterdir(), key=lambda path: path.stat().st_size)
+    proven.add(Digest(f"sha256:{layer.name}"), identity_of(layer.stat()), layer)
+    scene.scanner().scan(replace(view, proven=proven))
+    os.utime(layer, ns=(0, layer.stat().st_mtime_ns - 1))
+    layer.write_bytes(layer.read_bytes()[:-1] + b"x")
+    changed = replace(scene.view(), layout=view.layout, proven=proven)
+    with pytest.raises(IntegrityError):
+        scene.scanner().scan(changed)
     assert len(scene.trivy.commands) == 1
 
 
