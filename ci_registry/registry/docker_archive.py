@@ -214,7 +214,7 @@ def _image(archive: _Archive, entry: dict[str, object]) -> _Image:
     names = as_list(entry.get("Layers") or [], what=f"{what}: Layers")
     repo_tags = as_list(entry.get("RepoTags") or [], what=f"{what}: RepoTags")
     config = archive.read(config_name)
-    expected = posixpath.basename(config_name).removesuffix(".json")
+    expected = posixpath.basename(config_name).removesuffix(".json").removeprefix("sha256:")
     if digest_of(config).hex != expected:
         raise IntegrityError(f"the config in the image archive has not the digest {expected}")
     data = as_object(parse_json(config, what="image config"), what="image config")
