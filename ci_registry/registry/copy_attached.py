@@ -161,7 +161,7 @@ class AttachedCopier:
             else:
                 self._copy_referrer(attached.subject, descriptor, work, image)
         for tag, descriptor in attached.cosign:
-            self.copy_cosign_tag(tag, descriptor, work, image)
+            self._copy_cosign_tag(tag, descriptor, work, image)
 
     def _copy_referrer(
         self, subject: Digest, descriptor: Descriptor, work: _Work, image: str
@@ -183,7 +183,7 @@ class AttachedCopier:
         self._target.attach(artifact.subject, artifact.body, artifact.media_type)
         work.copied += 1
 
-    def copy_cosign_tag(self, tag: str, descriptor: Descriptor, work: _Work, image: str) -> None:
+    def _copy_cosign_tag(self, tag: str, descriptor: Descriptor, work: _Work, image: str) -> None:
         """Copy what a cosign tag points at, then the tag; signatures that only the target has stay.
 
         Raises:

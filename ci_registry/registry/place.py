@@ -68,7 +68,7 @@ def parse_place(text: str, *, folder: Path) -> Place:
         return _registry(match[2][2:])
     if match is not None and match[1] != PlaceKind.REGISTRY:
         return _file(PlaceKind(match[1]), match[2], folder)
-    if text and (folder / text / "index.json").is_file():
+    if text and _exists(folder / text / "index.json"):
         return Place(kind=PlaceKind.LAYOUT, path=folder / text)
     try:
         return _registry(text)
@@ -90,10 +90,24 @@ def _file(kind: PlaceKind, text: str, folder: Path) -> Place:
     rest, at, digest = text.rpartition("@")
     if not at or not is_digest(digest):
         rest, digest = text, ""
-    path, tag = rest, ""
-    before, colon, after = rest.rpartition(":")
-    if colon and is_tag(after) and not (folder / rest).exists():
-        path, tag = before, after
+    path, tag = _split_tag(rest, folder)
     if not path:
         raise UsageError(f"{kind}: names no file or folder: {text!r}")
     return Place(kind=kind, path=folder / path, tag=tag, digest=Digest(digest) if digest else None)
+
+
+def _split_tag(text: str, folder: Path) -> tuple[str, str]:
+    """Split `PATH:TAG`; colons may be in both, so what exists is the path, and its longest form counts."""
+    colons = [position for position, char in enumerate(text) if char == ":"]
+    for end in (len(text), *reversed(colons)):
+        if text[:end] and _exists(folder / text[:end]):
+            return text[:end], text[end + 1 :]
+    before, _, after = text.rpartition(":")
+    return (before, after) if is_tag(after) and colons else (text, "")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False  # too long for a name, or in a folder that we may not look into

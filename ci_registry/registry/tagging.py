@@ -9,6 +9,7 @@ from ci_registry.oci.manifest import Descriptor
 from ci_registry.registry.interface import EditableRepository, Repository
 
 UNSUPPORTED = "UNSUPPORTED"
+_OWN_INTERFACE = "use the registry's own interface to remove it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -203,7 +203,7 @@ def _single_item(source: Place, target: Place, reading: Repository) -> CopyItem:
     expect_digest(target.digest, root.digest)
     tag = target.tag
     if not tag and target.digest is None:
-        tag = source.tag or _tag_of_root(source, reading, root)
+        tag = _plain_tag(source.tag) or _tag_of_root(source, reading, root)
     return CopyItem(source=source.digest or source.tag or root.digest, tag=tag)
 
 
@@ -213,6 +213,11 @@ def _tag_of_root(source: Place, reading: Repository, root: Descriptor) -> str:
     if not isinstance(reading, Layout):
         return "latest"
     names = (tag_of(entry) for entry in reading.entries() if entry.digest == root.digest)
-    tags = dict.fromkeys(name.rpartition(":")[2] for name in names if not is_companion(name))
-    found = [tag for tag in tags if is_tag(tag)]
-    return found[0] if len(found) == 1 else ""
+    tags = {_plain_tag(name) for name in names if not is_companion(name)} - {""}
+    return tags.pop() if len(tags) == 1 else ""
+
+
+def _plain_tag(name: str) -> str:
+    """Return the tag of a layout's entry; some tools write whole references, `team/app:v1`, there."""
+    tag = name.rpartition(":")[2]
+    return tag if is_tag(tag) else ""

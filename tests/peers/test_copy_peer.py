@@ -177,6 +177,32 @@ def test_a_tarball_of_crane_is_a_docker_archive(host: str, made: MadeImage, tmp_
     assert item["blobs"] <= 3
 
 
+@pytest.mark.peer("skopeo")
+def test_a_docker_archive_of_skopeo_and_podman_is_read(
+    host: str, made: MadeImage, tmp_path: Path
+) -> None:
+    """Both write it with containers/image: layers as HEX.tar, unpacked."""
+    name = f"{host}/podman/app:v1"
+    ours("copy", made.layout, name)
+    archive = tmp_path / "x.tar"
+    to = f"docker-archive:{archive}:acme/app:v7"
+    run(
+        "skopeo",
+        "copy",
+        "--override-arch",
+        "amd64",
+        "--src-tls-verify=false",
+        f"docker://{name}",
+        to,
+    )
+    report = ours("copy", f"docker-archive:{archive}", f"{host}/podman/back", "--all-tags")
+    assert [item["tag"] for item in report["items"]] == ["v7"]
+    run("crane", "validate", "--remote", f"{host}/podman/back:v7")
+    assert run("crane", "config", f"{host}/podman/back:v7") == run(
+        "crane", "config", "--platform", "linux/amd64", name
+    )
+
+
 @pytest.mark.parametrize("store", ["containerd", "classic"])
 def test_what_docker_saved_is_copied_and_our_archive_is_loaded(
     store: str, host: str, request: pytest.FixtureRequest, tmp_path: Path

@@ -95,6 +95,18 @@ def test_an_image_goes_round_every_kind_of_place(
     assert project.left_overs == []
 
 
+def test_a_layout_whose_tags_are_whole_references_is_understood(
+    project: Project, registry: RunningRegistry, image: MadeImage
+) -> None:
+    """As `ci-registry serve export` and some builders write them."""
+    layout = Layout(image.layout)
+    index = layout.fetch(image.digest)
+    for tag in ("team/app:v1", "team/other:v2"):
+        layout.push(tag, index.body, index.media_type)
+    good(project.run("copy", "oci:image:team/app:v1", f"{registry.host}/team/app"))
+    assert good(project.run("ls", f"{registry.host}/team/app")) == "v1\n"
+
+
 def test_a_whole_repository_is_copied_and_copied_again(
     project: Project, registry: RunningRegistry, image: MadeImage
 ) -> None:

@@ -29,6 +29,7 @@ def folder(tmp_path: Path) -> Path:
         (f"oci:new:v1@{DIGEST}", PlaceKind.LAYOUT, "new", ("v1", DIGEST)),
         ("oci:with:colon", PlaceKind.LAYOUT, "with:colon", ("", None)),
         ("oci:with:colon:v1", PlaceKind.LAYOUT, "with:colon", ("v1", None)),
+        ("oci:image:team/app:v1", PlaceKind.LAYOUT, "image", ("team/app:v1", None)),
         ("oci:a:b/c", PlaceKind.LAYOUT, "a:b/c", ("", None)),
         ("oci-archive:x.tar", PlaceKind.OCI_ARCHIVE, "x.tar", ("", None)),
         ("oci-archive:x.tar:1.0", PlaceKind.OCI_ARCHIVE, "x.tar", ("1.0", None)),
@@ -72,6 +73,7 @@ def test_an_absolute_path_of_a_layout_needs_no_prefix(folder: Path) -> None:
         ("oci:", "names no file or folder"),
         ("oci::v1", "names no file or folder"),
         ("", "is not a repository"),
+        ("a" * 5000, "longer than 255 characters"),
         ("docker:ghcr.io/a/b", "not a"),
     ],
 )
