@@ -120,9 +120,17 @@ class HttpClient:
             pace=self._paces.of(host) if host else None,
         )
 
+    def monotonic(self) -> float:
+        """Return the clock that durations are measured with, in seconds."""
+        return self._chance.monotonic()
+
     def pause(self, longest_s: float) -> None:
         """Wait for half to the whole of `longest_s`, by chance, so that writers elsewhere do not keep step."""
         self._cancel.sleep(longest_s * (0.5 + self._chance.random() / 2))
+
+    def settle(self, since_s: float, longest_s: float) -> None:
+        """Wait as long as others may need for what we did since `since_s`: a few times as long as we did."""
+        self.pause(min(longest_s, 3 * (self.monotonic() - since_s)))
 
     def is_transient(self, error: NetworkError) -> bool:
         """Whether another attempt may succeed where this one failed."""

@@ -355,7 +355,7 @@ class RemoteRepository:
         with self._writers.alone(name, pause=partial(client.pause, 1.0)) as is_alone:
             if not is_alone:
                 self._session.warn(f"the list of referrers of {name} is written without a lock")
-            settle = partial(client.pause, LONGEST_SETTLING_S)
+            settle = partial(client.settle, client.monotonic(), LONGEST_SETTLING_S)
             add_to_fallback(self, subject, referrer, retrier.wait, settle=settle)
 
     def tags(self) -> tuple[str, ...]:
