@@ -7,7 +7,7 @@ from typing import Any
 
 from ci_registry.registry_server.message import Request, Response
 from ci_registry.registry_server.options import FaultScript, Options
-from ci_registry.registry_server.serve import EmbeddedRegistry
+from ci_registry.registry_server.serve import EmbeddedRegistry, TlsFiles
 from ci_registry.registry_server.store import MemoryStore, Store
 
 
@@ -47,10 +47,12 @@ class RunningRegistry:
 
 
 @contextlib.contextmanager
-def running_registry(*, store: Store | None = None, **options: Any) -> Iterator[RunningRegistry]:
+def running_registry(
+    *, store: Store | None = None, tls: TlsFiles | None = None, **options: Any
+) -> Iterator[RunningRegistry]:
     """Run a registry with these `Options`; `faults` may be an iterable of `Fault`.
 
-    A given store stays open and belongs to the caller; without one it is in memory.
+    With `tls` it speaks https. A given store stays open and belongs to the caller; without one it is in memory.
     """
     faults = options.pop("faults", ())
     script = faults if isinstance(faults, FaultScript) else FaultScript(faults)
@@ -62,7 +64,9 @@ def running_registry(*, store: Store | None = None, **options: Any) -> Iterator[
         authorization = request.header("authorization")
         seen.append(Seen(request.method, target, response.status, authorization))
 
-    server = EmbeddedRegistry(used, options=Options(faults=script, **options), observer=observe)
+    server = EmbeddedRegistry(
+        used, options=Options(faults=script, **options), observer=observe, tls=tls
+    )
     try:
         with server:
             yield RunningRegistry(server=server, store=used, faults=script, seen=seen)
