@@ -4,7 +4,8 @@ usage: python -m benchmarks.registry [--runs N] [--seconds S] [--mebibytes N]
 
 Wall time is taken from the start of each process. Rounds alternate the order of the tools; medians are
 printed, with processor time, peak memory and the requests that each side answered. Directly, and
-through a relay that adds 20 ms round trip. No round begins after --seconds. Needs `make peers`.
+through a relay that adds 20 ms round trip. skopeo remembers where it has put a blob and mounts it in later
+rounds of a push; its first round counts. No round begins after --seconds. Needs `make peers`.
 """
 
 import argparse

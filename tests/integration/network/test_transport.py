@@ -14,8 +14,8 @@ from ci_registry.network.client import HttpClient
 from ci_registry.network.connection import LiveSockets, Route
 from ci_registry.network.message import Request
 from ci_registry.network.transport import SocketTransport
+from tests.support.raw_server import Script, Wire, answering, ok, serving
 from tests.support.remote import QuickCancel, quick_client
-from tests.support.wire import Script, Wire, answering, ok, serving
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 

@@ -12,9 +12,9 @@ import pytest
 
 from ci_registry.errors import NetworkError, SetupError
 from ci_registry.network.message import Request
+from tests.support.raw_server import Script, Wire, answering, ok, serving
 from tests.support.remote import QuickCancel, quick_client
 from tests.support.tls import Authority, Certified
-from tests.support.wire import Script, Wire, answering, ok, serving
 
 
 @pytest.fixture(scope="module")
