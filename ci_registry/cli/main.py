@@ -114,6 +114,11 @@ def run_command_line(argv: Sequence[str]) -> int:
         return int(error.exit_code)
     except (BrokenPipeError, SystemExit) as error:
         return _end_of_output(error)
+    except OSError as error:
+        from ci_registry.files import storage_error
+
+        show_error(storage_error(error, error.filename or "a file", "read or write"))
+        return int(ExitCode.INFRASTRUCTURE)
     except Exception:  # noqa: BLE001 - a bug: the traceback is what we need to mend it
         _say("this is a bug in ci-registry; please report it with these lines:")
         _say(traceback.format_exc())
