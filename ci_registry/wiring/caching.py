@@ -8,6 +8,7 @@ from ci_registry.ci.context import CiContext
 from ci_registry.config.model import Settings
 from ci_registry.files import cache_folder
 
+TRUSTED, CHANGES = "trusted", "changes"
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 
@@ -19,11 +20,15 @@ def open_cache(settings: Settings, ci: CiContext, env: Mapping[str, str]) -> Dis
         ci: decides the tree.
         env: where the folder is otherwise, see `files.cache_folder`.
     """
-    tree = "changes" if ci.is_change_request else "trusted"
     return DiskCache(
-        folder=cache_root(settings, env) / tree,
+        folder=cache_root(settings, env) / tree_of(ci),
         max_bytes=size_bytes(settings.runtime.cache_max_size),
     )
+
+
+def tree_of(ci: CiContext) -> str:
+    """Return the tree that this run may write: what one of more trust reads is never in it."""
+    return CHANGES if ci.is_change_request else TRUSTED
 
 
 def cache_root(settings: Settings, env: Mapping[str, str]) -> Path:

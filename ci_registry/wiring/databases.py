@@ -7,15 +7,18 @@ from ci_registry.advisories.database import open_osv_folder
 from ci_registry.advisories.osv_dev import HttpAnswer, OsvDev
 from ci_registry.advisories.source import AdvisorySource
 from ci_registry.errors import NetworkError, SetupError, ToolError
-from ci_registry.files import locked
+from ci_registry.files import locked, remove_tree
 from ci_registry.network.client import HttpClient
 from ci_registry.network.message import Request
 from ci_registry.oci.manifest import Index
 from ci_registry.oci.reference import parse_reference
 from ci_registry.wiring.basis import Basis, Caller
-from ci_registry.wiring.caching import cache_root
+from ci_registry.wiring.caching import TRUSTED, cache_root, tree_of
 from ci_registry.wiring.registries import Registries
 
+_KEPT_DATABASES = 2
+"""They have hundreds of megabytes and change several times a day."""
+_DATABASE_FILE = "db/trivy.db"
 TRIVY_DATABASE = "ghcr.io/aquasecurity/trivy-db:2"
 _JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 
@@ -79,27 +82,42 @@ def find_trivy_database(caller: Caller, basis: Basis, registries: Registries) ->
         ToolError: there is none and it can't be fetched.
     """
     db, offline = basis.settings.scan.db, basis.settings.runtime.offline
-    cached = cache_root(basis.settings, caller.env) / "trivy"
+    folders = cache_root(basis.settings, caller.env) / "trivy"
+    cached, trusted = folders / tree_of(basis.ci), folders / TRUSTED
     if db not in ("auto", "offline") and (basis.project / db).is_dir():
         return basis.project / db, db
     if db == "offline" or offline:
-        return _newest(cached), "the cache"
+        return _newest(cached, trusted), "the cache"
     reference = parse_reference(TRIVY_DATABASE if db == "auto" else db.removeprefix("oci://"))
     from ci_registry.scanners.trivy_install import install_trivy_db
 
     manifest = registries.open(reference).fetch(reference.target)
     if isinstance(manifest, Index) or len(manifest.layers) != 1:
         raise ToolError(f"{reference} is no trivy database: it must have exactly one layer")
+    name, place = manifest.digest.hex[:16], str(reference.at(manifest.digest))
+    if (trusted / name / _DATABASE_FILE).is_file():
+        return trusted / name, place
     with locked(cached / ".lock"):
-        folder = cached / manifest.digest.hex[:16]
-        if not (folder / "db" / "trivy.db").is_file():
+        folder = cached / name
+        if not (folder / _DATABASE_FILE).is_file():
             install_trivy_db(registries.open(reference).open(manifest.layers[0].digest), folder)
-    return folder, str(reference.at(manifest.digest))
+            _remove_old(cached)
+    return folder, place
 
 
-def _newest(cached: Path) -> Path:
+def _databases(folder: Path) -> list[Path]:
+    """Return the databases in a folder, the one that was fetched last first."""
+    found = [file.parent.parent for file in folder.glob(f"*/{_DATABASE_FILE}")]
+    return sorted(found, key=lambda path: -(path / _DATABASE_FILE).stat().st_mtime)
+
+
+def _newest(cached: Path, trusted: Path) -> Path:
     """Return the database that was fetched last; the cache itself when it holds none."""
-    found = [file.parent.parent for file in cached.glob("*/db/trivy.db")]
-    return max(
-        found, key=lambda folder: (folder / "db" / "trivy.db").stat().st_mtime, default=cached
-    )
+    found = _databases(cached) or _databases(trusted)
+    return found[0] if found else cached
+
+
+def _remove_old(cached: Path) -> None:
+    """Remove databases that new ones have replaced; the last but one may be in use by another run."""
+    for folder in _databases(cached)[_KEPT_DATABASES:]:
+        remove_tree(folder)
