@@ -219,6 +219,7 @@ def commands_page() -> str:
         command = cli.get_command(context, name)
         if isinstance(command, click.Group):
             parts.append(f"## `ci-registry {name}`\n\n{_help(command)}")
+            parts += _own_options(command)
             for part in command.commands.values():
                 parts.append(f"### `ci-registry {name} {_usage(part)}`\n\n{_help(part)}")
                 parts += _own_options(part)
