@@ -21,12 +21,16 @@ def run(ctx: click.Context, /, output_format: str, **values: Any) -> None:
 
     With no settings file: ci-registry run --image ghcr.io/acme/app
     """
-    from ci_registry.cli.outcome import finish
-    from ci_registry.pipeline.drive import Work
-    from ci_registry.wiring.command import run_pipeline
+    from ci_registry.wiring.begin import begin_run
 
     with open_caller(values) as caller:
-        result, files = run_pipeline(caller, Work(command="run"))
+        begun = begin_run(caller, signs=True)
+        begun.start()  # it waits for git and derives a key, while the rest is imported
+        from ci_registry.cli.outcome import finish
+        from ci_registry.pipeline.drive import Work
+        from ci_registry.wiring.command import run_pipeline
+
+        result, files = run_pipeline(caller, Work(command="run"), begun)
     ctx.exit(finish(result, files, output_format))
 
 

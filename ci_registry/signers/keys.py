@@ -3,6 +3,7 @@
 Nothing here asks for a password, and no message quotes key material.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -32,6 +33,8 @@ SCRYPT_PARAMETERS = frozenset({(32768, 8, 1), (65536, 8, 1), (131072, 8, 1)})
 """(N, r, p) that cosign knows; checked before deriving, so that a key file can't eat the memory."""
 PASSWORD_VARIABLE = "COSIGN_PASSWORD"  # noqa: S105 - the name of a variable
 _SCRYPT_DEFAULT = (65536, 8, 1)
+_SCRYPT_BYTES = 256 << 20
+"""More than the largest parameters need: 128 · N · r."""
 _SALT_BYTES = 32
 _WHAT = "the signing key"
 _HOW_TO_MAKE = "make one with `ci-registry keys generate` or `cosign generate-key-pair`"
@@ -221,11 +224,14 @@ def _parse_pkcs8(der: bytes) -> "EllipticCurvePrivateKey":
 
 
 def _derive(password: Secret, salt: bytes, parameters: tuple[int, int, int]) -> bytes:
-    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt  # noqa: PLC0415 - as above
-
     n, r, p = parameters
-    kdf = Scrypt(salt=salt, length=secretbox.KEY_BYTES, n=n, r=r, p=p)
-    return kdf.derive(password.reveal().encode())
+    secret, size = password.reveal().encode(), secretbox.KEY_BYTES
+    try:  # at hand already; it lets other threads run, such as one that imports cryptography
+        return hashlib.scrypt(secret, salt=salt, n=n, r=r, p=p, maxmem=_SCRYPT_BYTES, dklen=size)
+    except (AttributeError, ValueError):  # Python was built, or is run, with an OpenSSL without it
+        from cryptography.hazmat.primitives.kdf.scrypt import Scrypt  # noqa: PLC0415 - as above
+
+        return Scrypt(salt=salt, length=size, n=n, r=r, p=p).derive(secret)
 
 
 def _encrypt(der: bytes, password: Secret, random: Callable[[int], bytes]) -> bytes:

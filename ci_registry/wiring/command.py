@@ -20,17 +20,23 @@ from ci_registry.pipeline.report import Reporter
 from ci_registry.pipeline.state import RunContext
 from ci_registry.results import RunResult, Verdict
 from ci_registry.wiring.ahead import Ahead
-from ci_registry.wiring.basis import Basis, Caller, project_folder, read_basis
+from ci_registry.wiring.basis import Basis, Caller, project_folder
+from ci_registry.wiring.begin import Begun, begin_run
 from ci_registry.wiring.caching import open_cache
-from ci_registry.wiring.parts import open_parts, signer_of
+from ci_registry.wiring.parts import open_parts
 from ci_registry.wiring.registries import may_log_in
 
 _DRY_RUN_KEY = "a throw-away key"
 _OSV_DEV = "osv.dev (it is sent the names and versions of packages)"
 
 
-def run_pipeline(caller: Caller, work: Work) -> tuple[RunResult, tuple[Path, ...]]:
-    """Run a command of the pipeline; returns its result and the report files."""
+def run_pipeline(
+    caller: Caller, work: Work, begun: Ahead[Begun] | None = None
+) -> tuple[RunResult, tuple[Path, ...]]:
+    """Run a command of the pipeline; returns its result and the report files.
+
+    `begun` may have been started before this module was imported.
+    """
     base = RunResult(
         tool_version=__version__,
         command=work.command,
@@ -50,27 +56,21 @@ def run_pipeline(caller: Caller, work: Work) -> tuple[RunResult, tuple[Path, ...
     def say(text: str) -> None:
         caller.on_event(Log(message=text, level=Level.ERROR))
 
-    opener = functools.partial(open_run, caller, signs=work.command == "run")
+    opener = functools.partial(open_run, caller, begun or begin_run(caller))
     return run_command(work, opener, fallback=fallback, base=base, say=say)
 
 
 def plan_pipeline(caller: Caller) -> tuple[tuple[ImagePlan, ...], tuple[str, ...]]:
     """Gather and decide only; returns the plans and what people should know."""
-    with open_run(caller, plan_only=True) as opened:
+    with open_run(caller, begin_run(caller), plan_only=True) as opened:
         chosen = {name: opened.context.settings.images[name] for name in opened.selected}
         return make_plans(opened, chosen), opened.notes
 
 
 @contextlib.contextmanager
-def open_run(caller: Caller, *, plan_only: bool = False, signs: bool = False) -> Iterator[Opened]:
-    """Read the settings and open everything that the run needs; all is closed at the end.
-
-    `signs` says that the command may sign, so the key is loaded while other things are looked at.
-    """
-    basis = read_basis(caller)
-    signer = signer_of(caller, basis)
-    if signs and basis.settings.sign.mode is not SignMode.OFF and not basis.ci.is_change_request:
-        signer.start()
+def open_run(caller: Caller, begun: Ahead[Begun], *, plan_only: bool = False) -> Iterator[Opened]:
+    """Read the settings and open everything that the run needs; all is closed at the end."""
+    basis, signer = begun().basis, begun().signer
     settings = basis.settings
     dry_run = basis.loaded.run.dry_run
     env = dict(caller.env)

@@ -11,8 +11,8 @@ from ci_registry.registry.interface import Repository
 from ci_registry.reports.result_json import read_result
 from ci_registry.signers.interface import Signer
 from ci_registry.wiring.basis import Basis, Caller, read_basis
-from ci_registry.wiring.parts import load_signer
 from ci_registry.wiring.registries import open_registries
+from ci_registry.wiring.signing import load_signer
 
 _MAX_RESULT_BYTES = 256 * 1024 * 1024
 
