@@ -1,6 +1,7 @@
 """Disks that are full and files that can't be written: exit code 4, one line, nothing half done."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -147,10 +148,12 @@ def test_a_left_over_folder_is_removed_without_what_is_mounted_there(
 
 def test_reports_of_an_earlier_run_do_not_stay_when_the_run_is_killed(project: Project) -> None:
     assert project.run("run").exit_code == 0
-    running = project.start("run", env=use_trivy(project, f"touch {project.base}/up; sleep 300"))
-    wait_until((project.base / "up").is_file, "the scanner starts")
+    file = project.base / "pid"
+    running = project.start("run", env=use_trivy(project, f"echo $$ >{file}; sleep 300"))
+    wait_until(lambda: file.is_file() and file.read_text().strip(), "the scanner starts")
     running.process.kill()
     assert running.wait().exit_code == -9
+    os.killpg(int(file.read_text()), signal.SIGKILL)  # nobody else ends it now
     assert "did not come to its end" in project.result()["error"]
     assert any("did not come to its end" in text for text in project.junit()["error"])
     assert not (project.reports / "summary.md").exists()
