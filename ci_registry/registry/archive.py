@@ -17,7 +17,13 @@ from ci_registry.oci.digest import Digest
 from ci_registry.oci.manifest import Descriptor
 from ci_registry.registry.content import CHUNK_BYTES, opened, verified
 from ci_registry.registry.interface import BlobOutcome, BlobSource, PushedBlob
-from ci_registry.registry.layout import LAYOUT_FILE, MAX_INDEX_BYTES, Layout, index_json
+from ci_registry.registry.layout import Layout
+from ci_registry.registry.layout_index import (
+    LAYOUT_FILE,
+    MAX_INDEX_BYTES,
+    LayoutIndex,
+    check_marker,
+)
 
 MAX_MEMBERS = 200_000
 _BLOCK_BYTES = 512
@@ -39,10 +45,9 @@ class ArchiveLayout(Layout):
         super().__init__(path)
         self._parts = parts
 
-    def _read_index(self) -> list[dict[str, object]]:
-        return self._parsed_index(
-            self._small("oci-layout", 4096), self._small("index.json", MAX_INDEX_BYTES)
-        )
+    def _index_bytes(self) -> bytes:
+        check_marker(self._small("oci-layout", 4096), where=str(self.path))
+        return self._small("index.json", MAX_INDEX_BYTES)
 
     def _small(self, name: str, max_bytes: int) -> bytes:
         part = self._parts.get(name)
@@ -136,7 +141,6 @@ class ArchiveWriter(ArchiveLayout):
         super().__init__(written, {})
         self._final = path
         self._file = file
-        self._entries: list[dict[str, object]] = []
         self._write_lock = threading.Lock()
         self._index_lock = threading.Lock()
 
@@ -145,11 +149,11 @@ class ArchiveWriter(ArchiveLayout):
         """The path that the archive will have."""
         return str(self._final)
 
-    def _read_index(self) -> list[dict[str, object]]:
-        return list(self._entries)
+    def _index(self) -> LayoutIndex:
+        return self._kept
 
     def _write_index(self, entries: list[dict[str, object]]) -> None:
-        self._entries = entries
+        self._kept = self._kept.changed(entries, where=str(self._final))
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -196,7 +200,7 @@ class ArchiveWriter(ArchiveLayout):
 
     def finish(self) -> None:
         """Write what makes it a layout, and give it its name."""
-        for name, data in (("oci-layout", LAYOUT_FILE), ("index.json", index_json(self._entries))):
+        for name, data in (("oci-layout", LAYOUT_FILE), ("index.json", self._kept.raw)):
             self._append(name, len(data), iter((data,)))
         try:
             self._file.write(b"\0" * (2 * _BLOCK_BYTES))

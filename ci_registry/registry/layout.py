@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import fcntl
-import json
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -19,7 +18,6 @@ from ci_registry.oci.manifest import (
     Descriptor,
     Index,
     Manifest,
-    parse_descriptor,
     parse_manifest,
 )
 from ci_registry.oci.platform import Platform, normalise_platform
@@ -39,22 +37,21 @@ from ci_registry.registry.layout_entries import (
     with_entry,
     without_tag,
 )
+from ci_registry.registry.layout_index import (
+    EMPTY_INDEX,
+    LAYOUT_FILE,
+    MAX_INDEX_BYTES,
+    LayoutIndex,
+    check_marker,
+    parse_index,
+)
 from ci_registry.registry.referrers import (
     check_subject,
     fallback_tag,
     merged,
     referrer_descriptor,
 )
-from ci_registry.strict import MAX_JSON_BYTES, as_list, as_object, as_text, parse_json
-
-MAX_INDEX_BYTES = 16 * 1024 * 1024
-LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
-
-
-def index_json(entries: list[dict[str, object]]) -> bytes:
-    """Return the bytes of an `index.json`."""
-    index = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": entries}
-    return (json.dumps(index, indent=2) + "\n").encode()
+from ci_registry.strict import MAX_JSON_BYTES, as_object, as_text, parse_json
 
 
 class Layout:
@@ -67,6 +64,9 @@ class Layout:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._kept = EMPTY_INDEX
+        self._referrers: dict[Digest, tuple[Digest, Descriptor] | None] = {}
+        """Manifest → its subject and how it is listed; what a digest names never changes."""
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -90,10 +90,17 @@ class Layout:
         Raises:
             IntegrityError: the folder is no OCI image layout that we can read.
         """
-        what = f"{self.path}/index.json"
-        return tuple(parse_descriptor(entry, what=what) for entry in self._read_index())
+        return self._index().descriptors
 
-    def _read_index(self) -> list[dict[str, object]]:
+    def _index(self) -> LayoutIndex:
+        """Return the index as it is now; its bytes are read each time, and parsed when they changed."""
+        raw = self._index_bytes()
+        kept = self._kept
+        if kept.raw != raw:
+            kept = self._kept = parse_index(raw, where=str(self.path))
+        return kept
+
+    def _index_bytes(self) -> bytes:
         if not (self.path / "index.json").is_file() or not (self.path / "oci-layout").is_file():
             raise IntegrityError(
                 f"{self.path} is not an OCI image layout: index.json or oci-layout is missing",
@@ -101,22 +108,14 @@ class Layout:
                 "skopeo, crane or ci-registry",
             )
         marker = read_file(self.path / "oci-layout", max_bytes=4096)
-        raw = read_file(self.path / "index.json", max_bytes=MAX_INDEX_BYTES)
-        return self._parsed_index(marker, raw)
-
-    def _parsed_index(self, marker: bytes, raw: bytes) -> list[dict[str, object]]:
-        """Return the entries in the bytes of `index.json`, when `oci-layout` is one that we know."""
-        what = f"{self.path}/index.json"
-        document = parse_json(marker, what="oci-layout")
-        version = as_object(document, what="oci-layout").get("imageLayoutVersion")
-        if version != "1.0.0":
-            raise IntegrityError(f"{self.path}: OCI layout version {version!r}, expected '1.0.0'")
-        index = as_object(parse_json(raw, what=what, max_bytes=MAX_INDEX_BYTES), what=what)
-        entries = as_list(index.get("manifests") or [], what=what)
-        return [as_object(entry, what=what) for entry in entries]
+        check_marker(marker, where=str(self.path))
+        return read_file(self.path / "index.json", max_bytes=MAX_INDEX_BYTES)
 
     def _write_index(self, entries: list[dict[str, object]]) -> None:
-        write_atomic(self.path / "index.json", index_json(entries), sync=False)
+        """Write other entries; the caller holds the lock and has read the index since it does."""
+        index = self._kept.changed(entries, where=str(self.path))
+        write_atomic(self.path / "index.json", index.raw, sync=False)
+        self._kept = index
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -239,9 +238,10 @@ class Layout:
 
     def _entry_of(self, reference: str) -> Descriptor | None:
         """Return the entry with this tag or digest; a tag on several images is ambiguous."""
+        index = self._index()
         if is_digest(reference):
-            return next((e for e in self.entries() if e.digest == reference), None)
-        found = {e.digest: e for e in self.entries() if tag_of(e) == reference}
+            return index.by_digest.get(Digest(reference))
+        found = index.by_tag.get(reference, {})
         if len(found) > 1:
             raise IntegrityError(f"{self.path}: tag {reference!r} is on {len(found)} images")
         return next(iter(found.values()), None)
@@ -290,14 +290,14 @@ class Layout:
         self.push_blob(descriptor, lambda: iter((body,)))
         tag = "" if is_digest(reference) else reference
         with self._locked():
-            self._write_index(with_entry(self._read_index(), manifest, descriptor, tag))
+            self._write_index(with_entry(self._index().entries, manifest, descriptor, tag))
         subject = manifest.subject.digest if manifest.subject is not None else None
         return PushedManifest(digest=digest, subject=subject)
 
     def delete(self, digest: Digest) -> None:
         """Delete a manifest and every tag on it; blobs that it alone used stay."""
         with self._locked():
-            before = self._read_index()
+            before = self._index().entries
             after = [e for e in before if e.get("digest") != digest]
             if len(after) == len(before) and self.resolve(digest) is None:
                 return
@@ -307,7 +307,7 @@ class Layout:
     def untag(self, tag: str) -> bool:
         """Remove a tag and keep its manifest; False when it was not there."""
         with self._locked():
-            before = self._read_index()
+            before = self._index().entries
             tagged = [entry for entry in before if raw_tag(entry) == tag]
             after = [entry for entry in before if raw_tag(entry) != tag]
             for entry in tagged:
@@ -321,15 +321,24 @@ class Layout:
 
     def referrers(self, subject: Digest) -> tuple[Descriptor, ...]:
         """Return every referrer: entries of `index.json` with that subject, and a fallback tag's."""
+        index = self._index()
+        facts = (self._referrer(entry) for entry in index.by_digest.values())
+        found = tuple(known[1] for known in facts if known is not None and known[0] == subject)
         listed: tuple[Descriptor, ...] = ()
-        found = []
-        for entry in {e.digest: e for e in self.entries()}.values():
-            manifest = self.fetch(entry.digest)
-            if manifest.subject is not None and manifest.subject.digest == subject:
-                found.append(referrer_descriptor(manifest))
-            if tag_of(entry) == fallback_tag(subject) and isinstance(manifest, Index):
-                listed = manifest.manifests
-        return merged(tuple(found), listed, subject=subject)
+        if (entry := self._entry_of(fallback_tag(subject))) is not None:
+            fallback = self.fetch(entry.digest)
+            listed = fallback.manifests if isinstance(fallback, Index) else ()
+        return merged(found, listed, subject=subject)
+
+    def _referrer(self, entry: Descriptor) -> tuple[Digest, Descriptor] | None:
+        """Return what an entry of the index refers to, and how it is listed there; None: nothing."""
+        digest = entry.digest
+        if digest not in self._referrers:
+            manifest = self.fetch(digest)
+            subject = manifest.subject
+            listed = referrer_descriptor(manifest)
+            self._referrers[digest] = (subject.digest, listed) if subject is not None else None
+        return self._referrers[digest]
 
     def attach(self, subject: Descriptor, body: bytes, media_type: str) -> Digest:
         """Put a manifest that has `subject`, by digest."""
@@ -338,7 +347,7 @@ class Layout:
 
     def tags(self) -> tuple[str, ...]:
         """Return all tags, sorted."""
-        return tuple(sorted({tag_of(entry) for entry in self.entries()} - {""}))
+        return tuple(sorted(set(self._index().by_tag) - {""}))
 
 
 def one_image_view(layout: Layout, manifest: Descriptor, destination: Path) -> Layout:
