@@ -308,10 +308,9 @@ class RemoteRepository:
         mount_from: tuple[str, ...] = (),
         is_new: bool = False,
     ) -> PushedBlob:
-        """Make sure the blob is there: skip when present, else mount, else one monolithic PUT.
+        """Make sure the blob is there: skip when present (not asked if `is_new`), else mount, else one PUT.
 
         `mount_from` holds repositories as their `name` gives them; those on other registries are skipped.
-        `is_new` says that the blob is known to be absent, so nothing looks for it.
         """
         return self._uploader.push(descriptor, source, mount_from, is_new=is_new)
 
@@ -322,10 +321,7 @@ class RemoteRepository:
     # --- referrers and tags
 
     def referrers(self, subject: Digest, *, with_fallback: bool = True) -> tuple[Descriptor, ...]:
-        """Return every referrer, from the API and the fallback tag, merged by digest, all pages.
-
-        Without `with_fallback` the caller knows that there is no such tag, and no request asks.
-        """
+        """Return every referrer, from the API and the fallback tag unless the caller knows of none, merged."""
         listed = listed_referrers(self._session, self._repository, Digest(subject))
         if with_fallback:
             listed = merged(listed, fallback_referrers(self, Digest(subject)), subject=subject)
