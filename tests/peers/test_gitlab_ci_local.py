@@ -162,7 +162,7 @@ def test_two_includes_give_their_digests_under_two_prefixes(
     )
     example = yaml.safe_load((ROOT / "gitlab-templates/examples/monorepo.yml").read_text())
     for include in example["include"]:
-        include["inputs"]["dry_run"] = "true"
+        include["inputs"] |= {"dry_run": "true", "offline": "true"}
     example["deploy"]["script"] = ['echo "$API_VERDICT $WEB_VERDICT $IMAGE_VERDICT." >out.txt']
     example["deploy"]["artifacts"] = {"paths": ["out.txt"]}
     found = project(tmp_path / "project", yaml.safe_dump(example))
