@@ -7,7 +7,6 @@ BuildKit needs a client session that the `docker` library does not speak (docker
 import base64
 import contextlib
 import hashlib
-import io
 import json
 import posixpath
 import re
@@ -24,6 +23,7 @@ from ci_registry.builders.context_link import MAX_DOCKERFILE_BYTES, read_dockerf
 from ci_registry.builders.docker_config import context_host, user_config_folder
 from ci_registry.builders.engine_build import (
     ClassicLog,
+    add_file,
     build_parameters,
     instruction_of_step,
     refused_instruction,
@@ -266,8 +266,8 @@ class DockerEngine:
                 patterns = read_file(ignore, max_bytes=MAX_DOCKERFILE_BYTES) + b"\n"
             else:
                 patterns = b".dockerignore\n"
-            _add(tar, name, raw)
-            _add(tar, ".dockerignore", patterns + name.encode() + b"\n")
+            add_file(tar, name, raw)
+            add_file(tar, ".dockerignore", patterns + name.encode() + b"\n")
         return name
 
     def _failed(
@@ -382,12 +382,6 @@ class DockerEngine:
         raise build_failure(
             Failure(tool=self.name, image=subject, dockerfile_name="Dockerfile", text=text)
         )
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    info = tarfile.TarInfo(name)
-    info.size, info.mode = len(content), 0o644
-    tar.addfile(info, io.BytesIO(content))
 
 
 def _build_headers(request: BuildRequest) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """The pure half of classic engine builds: what they can't do, and what their stream of messages says."""
 
+import io
 import json
 import re
+import tarfile
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -122,3 +124,10 @@ def build_parameters(request: BuildRequest, dockerfile: str, tag: str) -> dict[s
         "networkmode": request.network if request.network != "default" else "",
     }
     return parameters | {name: value for name, value in optional.items() if value}
+
+
+def add_file(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    """Add a small file to a build context in tar form."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(content), 0o644
+    tar.addfile(info, io.BytesIO(content))
