@@ -1,5 +1,6 @@
 """`run` and `plan`: the whole pipeline, and what it would do."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -8,7 +9,7 @@ import click
 from ci_registry.cli.caller import open_caller
 from ci_registry.cli.options import format_option, log_options, setting_options
 from ci_registry.cli.streams import write_out
-from ci_registry.errors import worst_exit_code
+from ci_registry.errors import CiRegistryError, worst_exit_code
 
 
 @click.command()
@@ -25,7 +26,8 @@ def run(ctx: click.Context, /, output_format: str, **values: Any) -> None:
 
     with open_caller(values) as caller:
         begun = begin_run(caller, signs=True)
-        begun.start()  # it waits for git and derives a key, while the rest is imported
+        with contextlib.suppress(CiRegistryError):  # raised again where it is reported
+            begun()  # first of all: a key takes its time, in which the rest is imported
         from ci_registry.cli.outcome import finish
         from ci_registry.pipeline.drive import Work
         from ci_registry.wiring.command import run_pipeline

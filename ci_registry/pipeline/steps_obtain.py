@@ -14,6 +14,8 @@ from ci_registry.registry.layout import Layout
 from ci_registry.results import BuildOutcome, Case
 from ci_registry.secret import Secret
 
+_BUILDER_STARTS_S = 0.02
+"""So long the builder itself is busy with what this process does before it waits."""
 _LATER_STEPS = (
     "ci_registry.pipeline.steps_inspect",
     "ci_registry.pipeline.steps_scan",
@@ -58,7 +60,9 @@ def _prepare_later_steps(run: RunContext) -> None:
         with contextlib.suppress(Exception):
             run.scan_notes()
 
-    threading.Thread(target=prepare, name="prepare", daemon=True).start()
+    timer = threading.Timer(_BUILDER_STARTS_S, prepare)
+    timer.daemon = True
+    timer.start()
 
 
 def _pull(image: ImageRun, run: RunContext, folder: Path) -> BuildOutcome:
