@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ci_registry.builders.archive import convert_archive
 from ci_registry.builders.buildx_command import (
@@ -13,6 +14,7 @@ from ci_registry.builders.buildx_command import (
     create_arguments,
     engine_output,
     oci_output,
+    wants_fixed_times,
 )
 from ci_registry.builders.buildx_engine import (
     Engine,
@@ -22,6 +24,11 @@ from ci_registry.builders.buildx_engine import (
     is_pinned,
     unusable,
 )
+from ci_registry.builders.buildx_failures import (
+    CacheUnreadableError,
+    NoPrivateBuilderError,
+    failed_build,
+)
 from ci_registry.builders.buildx_metadata import METADATA_ENV, merge_materials, read_materials
 from ci_registry.builders.buildx_progress import BuildLog
 from ci_registry.builders.buildx_shortcuts import Shortcuts
@@ -29,11 +36,12 @@ from ci_registry.builders.checks import check_fixed_platform, check_layout
 from ci_registry.builders.context_link import (
     HashContext,
     LinkedContext,
+    dockerfile_text,
     link_context,
     read_dockerfile,
 )
+from ci_registry.builders.creation_time import stamp_creation_time
 from ci_registry.builders.docker_config import DockerHome, prepare_docker_home
-from ci_registry.builders.failures import Failure, build_failure, stopped_builder
 from ci_registry.builders.interface import BuildRequest, Probe
 from ci_registry.cancel import Cancel
 from ci_registry.dockerfile.model import Dockerfile
@@ -48,8 +56,8 @@ from ci_registry.errors import (
 )
 from ci_registry.events import EventSink, Level, Log
 from ci_registry.files import remove_tree
-from ci_registry.oci.reference import parse_reference
 from ci_registry.process import Command, Completed, ProcessRunner, Runner
+from ci_registry.registry.known_blobs import DamagedOfferError
 from ci_registry.registry.layout import Layout
 from ci_registry.results import BuildOutcome, Step
 from ci_registry.secret import Masker
@@ -78,6 +86,8 @@ class _Build:
     docker: DockerHome
     linked: LinkedContext
     way: Way
+    fixed_times: bool = False
+    """Whether BuildKit stamps the time of the commit into layers; else we do, into the config alone."""
     builder: str = ""
     notes: tuple[str, ...] = ()
 
@@ -198,8 +208,11 @@ class Buildx:
             docker=docker,
             linked=link_context(request, self.hash_context),
             way=way,
+            fixed_times=wants_fixed_times(request, dockerfile_text(request)),
         )
         outcome = self._with_fallback(build)
+        if not build.fixed_times:
+            stamp_creation_time(Layout(request.layout), request.source_date_epoch)
         check_layout(request.layout, request.platforms, tool=self.name)
         return outcome
 
@@ -211,7 +224,7 @@ class Buildx:
             return self._through_engine(build)
         try:
             return self._with_private_builder(build)
-        except _NoPrivateBuilderError as error:
+        except NoPrivateBuilderError as error:
             if len(set(build.request.platforms)) > 1:
                 raise ToolError(error.message, hint=error.hint) from error
             note = f"{error.message}; {_SAVE_NOTE}"
@@ -221,10 +234,19 @@ class Buildx:
             )
 
     def _to_layout(self, build: _Build) -> BuildOutcome:
-        layout, known = build.request.layout, build.request.known_blobs
-        remove_tree(layout) if layout.exists() else None
-        with known.offered_to(layout) if known is not None else contextlib.nullcontext():
-            return self._solve(build, output=oci_output(layout), cache=True)
+        known = build.request.known_blobs
+        if known is not None:
+            try:
+                with known.offered_to(_emptied(build.request.layout)):
+                    return self._to_empty_layout(build)
+            except DamagedOfferError as error:
+                self._warn(build.request, error.message)
+        _emptied(build.request.layout)
+        return self._to_empty_layout(build)
+
+    def _to_empty_layout(self, build: _Build) -> BuildOutcome:
+        output = oci_output(build.request.layout, fixed_times=build.fixed_times)
+        return self._solve(build, output=output, cache=True)
 
     def _with_private_builder(self, build: _Build) -> BuildOutcome:
         """Run a BuildKit container of our own for this one build."""
@@ -239,7 +261,7 @@ class Buildx:
         arguments = create_arguments(build.request, build.builder, self.buildkit_image)
         done = self._docker(build, *arguments)
         if done.exit_code != 0:
-            raise _NoPrivateBuilderError(
+            raise NoPrivateBuilderError(
                 f"the private builder from {self.buildkit_image} did not start: "
                 f"{self.masker.mask(done.error_tail(1))}",
                 hint="check build.buildkit_image, or turn on the engine's containerd image store",
@@ -298,7 +320,7 @@ class Buildx:
         """Run buildx; when it failed over the cache that it read, run it once more without."""
         try:
             return self._solve_once(build, output=output, imports=cache, exports=cache)
-        except _CacheUnreadableError as error:
+        except CacheUnreadableError as error:
             note = f"built without the layer cache, which could not be read: {error.message}"
             self._warn(build.request, note)
         again = dataclasses.replace(build, notes=(*build.notes, note))
@@ -318,6 +340,7 @@ class Buildx:
             builder=build.builder,
             import_cache=imports,
             export_cache=exports,
+            fixed_times=build.fixed_times,
         )
         log = BuildLog(
             image=request.image,
@@ -335,7 +358,7 @@ class Buildx:
             on_stderr_line=log.feed,
         )
         if done.exit_code != 0:
-            raise self._failed(request, done, log, imports=imports)
+            raise failed_build(request, done, log, imports=imports)
         return BuildOutcome(
             builder=self.name,
             builder_version=build.engine.buildx_version,
@@ -347,37 +370,16 @@ class Buildx:
             materials=merge_materials(log.materials, read_materials(metadata)),
         )
 
-    def _failed(
-        self, request: BuildRequest, done: Completed, log: BuildLog, *, imports: bool
-    ) -> CiRegistryError:
-        if (stopped := stopped_builder(self.name, request, done)) is not None:
-            return stopped
-        text = log.error or "\n".join(log.plain) or f"buildx ended with {done.exit_code}"
-        failure = Failure(
-            tool=self.name,
-            image=request.image,
-            dockerfile_name=request.dockerfile_name,
-            text=text,
-            line=log.source_line,
-            output=log.failed_output,
-        )
-        error = build_failure(failure)
-        read = imports and not request.no_cache and request.cache.imports
-        if read and not isinstance(error, BuildError) and _is_about_cache(text, request):
-            return _CacheUnreadableError(error.message)
-        return error
-
 
 class _NotOursToJudgeError(BuildError):
     """Our parser refuses the Dockerfile: BuildKit, or the frontend that it names, has the last word."""
 
 
-class _NoPrivateBuilderError(ToolError):
-    """The BuildKit container could not be made; another way may still work."""
-
-
-class _CacheUnreadableError(ToolError):
-    """The build failed because the cache that it had found could not be read."""
+def _emptied(layout: Path) -> Path:
+    """Remove what an earlier attempt has left."""
+    if layout.exists():
+        remove_tree(layout)
+    return layout
 
 
 def _parsed(request: BuildRequest) -> Dockerfile:
@@ -385,13 +387,3 @@ def _parsed(request: BuildRequest) -> Dockerfile:
         return read_dockerfile(request)
     except BuildError as error:
         raise _NotOursToJudgeError(error.message) from error
-
-
-def _is_about_cache(text: str, request: BuildRequest) -> bool:
-    """Whether an error may come from reading the cache; a base image gone missing looks the same."""
-    if "failed to resolve source metadata" in text:
-        return False
-    names = {parse_reference(ref).name for ref in request.cache.imports}
-    paths = {"/".join(("", "v2", name.partition("/")[2], "")) for name in names}
-    hints = ("cache", "httpReadSeeker", "content descriptor", *names, *paths)
-    return any(hint in text for hint in hints)

@@ -12,6 +12,7 @@ from ci_registry.builders.interface import BuildRequest
 from ci_registry.files import write_atomic
 from ci_registry.oci.reference import is_loopback, parse_reference
 
+EPOCH = "SOURCE_DATE_EPOCH"
 SECRET_VARIABLE = "CIREG_SECRET_{}"  # noqa: S105 - a name, no password
 
 
@@ -23,11 +24,14 @@ class BuildCommand:
     secret_env: Mapping[str, str]
 
 
-def oci_output(layout: Path) -> str:
-    """Return the `--output` value that writes an OCI layout directory with reproducible layers."""
-    return fields(
-        "type=oci", f"dest={layout}", "tar=false", "oci-mediatypes=true", "rewrite-timestamp=true"
-    )
+def oci_output(layout: Path, *, fixed_times: bool = False) -> str:
+    """Return the `--output` value that writes an OCI layout directory.
+
+    `fixed_times` has BuildKit unpack, change and pack again every layer above the base: seconds for
+    each hundred megabytes, in every build.
+    """
+    rewrite = ("rewrite-timestamp=true",) if fixed_times else ()
+    return fields("type=oci", f"dest={layout}", "tar=false", "oci-mediatypes=true", *rewrite)
 
 
 def engine_output(name: str) -> str:
@@ -51,6 +55,7 @@ def build_command(
     builder: str = "",
     import_cache: bool = True,
     export_cache: bool = True,
+    fixed_times: bool = False,
 ) -> BuildCommand:
     """Return the command; everything that decides the result is said explicitly.
 
@@ -62,6 +67,7 @@ def build_command(
         builder: name of the buildx builder; empty for the user's current one.
         import_cache: whether cache may be read.
         export_cache: whether cache may be written.
+        fixed_times: whether the time of the commit goes into layers, see `wants_fixed_times`.
     """
     secrets, secret_env = _secrets(request)
     arguments = (
@@ -73,7 +79,7 @@ def build_command(
         + (("--no-cache",) if request.no_cache else ())
         + (("--pull",) if request.pull else ())
         + _network(request.network)
-        + _pairs("--build-arg", _build_args(request))
+        + _pairs("--build-arg", _build_args(request, fixed_times=fixed_times))
         + _pairs("--label", request.labels)
         + secrets
         + (_cache_from(request) if import_cache and not request.no_cache else ())
@@ -83,9 +89,20 @@ def build_command(
     return BuildCommand(arguments=arguments, secret_env=secret_env)
 
 
-def _build_args(request: BuildRequest) -> dict[str, str]:
+def wants_fixed_times(request: BuildRequest, dockerfile: str) -> bool:
+    """Whether layers must be the same when they are built again from nothing.
+
+    That is so when the Dockerfile or its arguments speak of `SOURCE_DATE_EPOCH`, and without a cache.
+    Otherwise the cache keeps layers as they are: the time of the commit in them would make every
+    COPY and WORKDIR, and all behind them, new with each commit.
+    """
+    return request.no_cache or EPOCH in request.build_args or EPOCH in dockerfile
+
+
+def _build_args(request: BuildRequest, *, fixed_times: bool) -> dict[str, str]:
     """Return the build arguments; BuildKit takes the time for layers and config from one of them."""
-    return {"SOURCE_DATE_EPOCH": str(request.source_date_epoch)} | dict(request.build_args)
+    epoch = {EPOCH: str(request.source_date_epoch)} if fixed_times else {}
+    return epoch | dict(request.build_args)
 
 
 def _pairs(option: str, values: Mapping[str, str]) -> tuple[str, ...]:

@@ -60,8 +60,12 @@ def read_dockerfile(request: BuildRequest) -> Dockerfile:
         StorageError: it can't be read.
     """
     check_inputs(request)
-    raw = read_file(request.dockerfile, max_bytes=MAX_DOCKERFILE_BYTES)
-    return parse_dockerfile(raw.decode(errors="replace"), file=request.dockerfile_name)
+    return parse_dockerfile(dockerfile_text(request), file=request.dockerfile_name)
+
+
+def dockerfile_text(request: BuildRequest) -> str:
+    """Return the Dockerfile of a request; raises `StorageError` when it can't be read."""
+    return read_file(request.dockerfile, max_bytes=MAX_DOCKERFILE_BYTES).decode(errors="replace")
 
 
 def link_context(request: BuildRequest, hash_context: HashContext) -> LinkedContext:

@@ -38,7 +38,10 @@ class BlobOffer(Protocol):
     """Blobs that are known from an earlier build."""
 
     def offered_to(self, layout: Path) -> AbstractContextManager[None]:
-        """Put them into a layout folder while it is written; take out what is not used at the end."""
+        """Put them into a layout folder while it is written; take out what is not used at the end.
+
+        The end may raise `registry.known_blobs.DamagedOfferError`: then build again without the offer.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Keeps the large blobs of an image's last build, so that a builder need not hand them over again.
 
-BuildKit skips a blob that lies in the layout folder already. What is put there is hashed first; a
-damaged blob is forgotten, and the builder writes it as if it had never been kept.
+BuildKit skips a blob that lies in the layout folder already. What is put there is hashed while the builder
+works; a damaged blob is forgotten, and the build is repeated without the offer.
 """
 
 import contextlib
@@ -29,6 +29,10 @@ _MOST_BLOBS = 500
 _MAX_LIST_BYTES = 128 * 1024
 
 
+class DamagedOfferError(IntegrityError):
+    """A blob that was offered to a builder, and that the image has, is not what its digest says."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownBlobs:
     """The blobs of the last build of one image, as far as they are still in the cache."""
@@ -36,39 +40,73 @@ class KnownBlobs:
     cache: DiskCache
     digests: tuple[Digest, ...]
     proven: ProvenBlobs = field(default_factory=ProvenBlobs)
-    """Is told of every blob that was hashed and put in place."""
+    """Is told of every offered blob that was hashed."""
 
     @contextlib.contextmanager
     def offered_to(self, layout: Path) -> Iterator[None]:
         """Put the blobs into a layout folder while a builder writes it; take out what it did not use.
 
-        A blob that the builder writes at the same moment is simply not put there.
+        Raises:
+            DamagedOfferError: at the end, when the image got a damaged blob, which is forgotten now.
         """
-        stop = threading.Event()
-        thread = threading.Thread(target=self._place, args=(layout, stop), daemon=True)
+        offer = _Offer(self, Layout(layout))
+        thread = threading.Thread(target=offer.check, name="known blobs", daemon=True)
         thread.start()
         try:
             yield
+        except BaseException:
+            offer.stop.set()
+            raise
         finally:
-            stop.set()
             thread.join()
-        if self.digests:
-            _remove_unused(Layout(layout), self.digests)
+        offer.settle()
 
-    def _place(self, layout: Path, stop: threading.Event) -> None:
-        for digest in self.digests:
-            if stop.is_set():
-                return
-            source = self.cache.path(_BLOBS, digest)
-            target = Layout(layout).blob_path(digest)
+
+class _Offer:
+    """The known blobs in one layout."""
+
+    def __init__(self, known: KnownBlobs, layout: Layout) -> None:
+        """Put them in place: links, which take no time; the builder must find them from the start."""
+        self.stop = threading.Event()
+        self._known = known
+        self._layout = layout
+        self._placed: list[Digest] = []
+        self._damaged: dict[Digest, Identity] = {}
+        for digest in known.digests:
+            target = layout.blob_path(digest)
             with contextlib.suppress(OSError):
-                found, identity = _hash_file(source, digest, stop)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(known.cache.path(_BLOBS, digest), target)
+                self._placed.append(digest)
+
+    def check(self) -> None:
+        """Hash every blob in place."""
+        for digest in self._placed:
+            path = self._layout.blob_path(digest)
+            with contextlib.suppress(OSError):  # gone: then inspect misses it too
+                found, identity = _hash_file(path, digest, self.stop)
+                if self.stop.is_set():
+                    return
                 if found == digest:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    link_or_copy(source, target)
-                    self.proven.add(digest, identity, target)
-                elif not stop.is_set():
-                    self.cache.drop(_BLOBS, digest)
+                    self._known.proven.add(digest, identity, path)
+                else:
+                    self._damaged[digest] = identity
+
+    def settle(self) -> None:
+        """Take out what the image does not use and look whether it uses what is damaged."""
+        used = _blobs_in(self._layout) if self._placed else frozenset()
+        for digest in self._placed:
+            if digest not in used:
+                self._layout.blob_path(digest).unlink(missing_ok=True)
+        for digest in self._damaged:
+            self._known.cache.drop(_BLOBS, digest)
+        spoilt = [d for d, identity in self._damaged.items() if d in used and self._is(d, identity)]
+        if spoilt:
+            raise DamagedOfferError(f"blob {spoilt[0]} in the cache was damaged; it is removed now")
+
+    def _is(self, digest: Digest, identity: Identity) -> bool:
+        """Whether the layout holds this file still, and not one that the builder wrote."""
+        return identity_of(self._layout.blob_path(digest).stat())[:2] == identity[:2]
 
 
 def blobs_of_last_build(
@@ -113,8 +151,8 @@ def _hash_file(path: Path, digest: Digest, stop: threading.Event) -> tuple[str, 
     return f"{digest.algorithm}:{hasher.hexdigest()}", identity
 
 
-def _remove_unused(layout: Layout, offered: tuple[Digest, ...]) -> None:
-    """Remove the offered blobs that are no part of the image that was built."""
+def _blobs_in(layout: Layout) -> frozenset[Digest]:
+    """Return the configs and layers of all images in a layout."""
     used: set[Digest] = set()
     waiting = [layout.root()]
     while waiting:
@@ -123,6 +161,4 @@ def _remove_unused(layout: Layout, offered: tuple[Digest, ...]) -> None:
             waiting += manifest.manifests
         else:
             used |= {blob.digest for blob in manifest.blobs}
-    for digest in offered:
-        if digest not in used:
-            layout.blob_path(digest).unlink(missing_ok=True)
+    return frozenset(used)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -9,13 +10,16 @@ import threading
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ci_registry.builders.buildx import Buildx
 from ci_registry.builders.interface import BuildSecret, CacheReferences
 from ci_registry.errors import BuildError, CancelledError, SetupError, ToolError
+from ci_registry.oci.manifest import Manifest
 from ci_registry.registry.layout import Layout
+from ci_registry.results import BuildOutcome
 from ci_registry.secret import Secret
 from tests.support.building import AMD64, ARM64, Bench, built_images, hash_tree, request_for
 from tests.support.distribution import running_distribution
@@ -77,6 +81,33 @@ def test_two_builds_without_cache_give_the_same_digest(dockerd: Dockerd, tmp_pat
         buildx(dockerd, Bench()).build(request)
         digests.append(Layout(request.layout).root().digest)
     assert digests[0] == digests[1]
+
+
+def test_a_new_commit_builds_nothing_again_and_stamps_its_time(
+    dockerd: Dockerd, tmp_path: Path
+) -> None:
+    dockerfile = (
+        f"{SHELL}WORKDIR /srv\nCOPY a.txt .\nRUN --network=none echo made > /made\nCOPY b.txt .\n"
+    )
+    found: list[tuple[BuildOutcome, Manifest, dict[str, Any]]] = []
+    for epoch in (1_700_000_000, 1_700_000_100, 1_700_000_100):
+        context = write_context(tmp_path / "context", dockerfile, **{"a.txt": "A", "b.txt": "B"})
+        request = request_for(tmp_path / f"{len(found)}", context, source_date_epoch=epoch)
+        outcome = buildx(dockerd, Bench()).build(request)
+        layout = Layout(request.layout)
+        manifest = layout.fetch(layout.root().digest)
+        assert isinstance(manifest, Manifest)
+        config = json.loads(b"".join(layout.open(manifest.config.digest)))
+        found.append((outcome, manifest, config))
+    first, second, third = found
+    assert second[0].steps_cached == second[0].steps_total
+    assert second[1].layers == first[1].layers
+    assert [config["created"] for _, _, config in found] == [
+        "2023-11-14T22:13:20Z",
+        "2023-11-14T22:15:00Z",
+        "2023-11-14T22:15:00Z",
+    ]
+    assert third[1].digest == second[1].digest
 
 
 def test_every_requested_platform_is_built_and_no_attestation(

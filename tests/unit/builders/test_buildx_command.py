@@ -11,6 +11,7 @@ from ci_registry.builders.buildx_command import (
     engine_output,
     fields,
     oci_output,
+    wants_fixed_times,
 )
 from ci_registry.builders.context_link import LinkedContext
 from ci_registry.builders.interface import BuildRequest, BuildSecret, CacheReferences
@@ -34,7 +35,7 @@ def request(**more: Any) -> BuildRequest:
 
 
 def arguments(asked: BuildRequest, **more: Any) -> tuple[str, ...]:
-    output = oci_output(asked.layout)
+    output = oci_output(asked.layout, fixed_times=more.get("fixed_times", False))
     return build_command(asked, LINKED, output=output, metadata=Path("/w/m.json"), **more).arguments
 
 
@@ -43,9 +44,8 @@ def test_smallest_build_says_everything_that_decides_the_result() -> None:
         *("buildx", "build", "--progress", "rawjson", "--provenance=false", "--sbom=false"),
         *("--platform", "linux/amd64"),
         "--output",
-        "type=oci,dest=/w/layout,tar=false,oci-mediatypes=true,rewrite-timestamp=true",
+        "type=oci,dest=/w/layout,tar=false,oci-mediatypes=true",
         *("--metadata-file", "/w/m.json", "--file", "/w/dockerfile/abc/Dockerfile"),
-        *("--build-arg", "SOURCE_DATE_EPOCH=0"),
         "/w/context/abc",
     )
 
@@ -70,7 +70,7 @@ def test_largest_build_has_every_option_in_a_fixed_order() -> None:
         network="host",
         source_date_epoch=17,
     )
-    found = arguments(asked, builder="mine")
+    found = arguments(asked, builder="mine", fixed_times=True)
     assert found[found.index("--sbom=false") + 1 :] == (
         *("--builder", "mine", "--platform", "linux/amd64,linux/arm/v7"),
         "--output",
@@ -104,7 +104,8 @@ def test_no_cache_reads_none_but_may_write_one() -> None:
 
 
 def test_time_given_as_a_build_argument_wins() -> None:
-    found = arguments(request(build_args={"SOURCE_DATE_EPOCH": "5"}, source_date_epoch=17))
+    asked = request(build_args={"SOURCE_DATE_EPOCH": "5"}, source_date_epoch=17)
+    found = arguments(asked, fixed_times=True)
     assert [a for a in found if a.startswith("SOURCE_DATE")] == ["SOURCE_DATE_EPOCH=5"]
 
 
@@ -137,3 +138,19 @@ def test_private_builder_gets_plain_hosts_by_name(tmp_path: Path) -> None:
     found = create_arguments(asked, "b", "i@sha256:1")
     path = Path(found[found.index("--buildkitd-config") + 1])
     assert path.read_text() == '[registry."plain.example:5000"]\n  http = true\n'
+
+
+@pytest.mark.parametrize(
+    ("more", "dockerfile", "fixed"),
+    [
+        ({}, "FROM scratch\nCOPY a /\n", False),
+        ({"no_cache": True}, "FROM scratch\n", True),
+        ({"build_args": {"SOURCE_DATE_EPOCH": "5"}}, "FROM scratch\n", True),
+        ({"build_args": {"OTHER": "5"}}, "FROM scratch\n", False),
+        ({}, "FROM scratch\nARG SOURCE_DATE_EPOCH\n", True),
+    ],
+)
+def test_layers_get_the_time_of_the_commit_only_where_it_is_asked_for(
+    more: dict[str, Any], dockerfile: str, fixed: bool
+) -> None:
+    assert wants_fixed_times(request(**more), dockerfile) is fixed

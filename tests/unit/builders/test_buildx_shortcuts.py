@@ -1,7 +1,8 @@
 """When the builder `buildx` may do without the Docker CLI, and that it asks it everywhere else."""
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ci_registry.builders.interface import BuildRequest, Probe
 from ci_registry.cache import DiskCache
 from ci_registry.oci.platform import Platform
 from ci_registry.process import Command, Completed
+from ci_registry.registry.known_blobs import DamagedOfferError
 from ci_registry.secret import Masker
 from tests.support.images import ImageSpec, make_layout
 
@@ -208,3 +210,34 @@ def test_plugins_are_looked_for_where_the_docker_cli_does_and_in_its_order(tmp_p
     assert find_plugin(env, (system,)) == extra / "docker-buildx"
     (config / "config.json").write_text(json.dumps({"cliPluginsExtraDirs": "text"}))
     assert find_plugin(env, (system,)) is None
+
+
+class _Offer:
+    """Known blobs of which one proves to be damaged when the build has ended."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.offered = 0
+
+    @contextlib.contextmanager
+    def offered_to(self, layout: Path) -> Iterator[None]:
+        assert not layout.exists()
+        self.offered += 1
+        yield
+        for error in self.errors:
+            raise error
+
+
+def test_known_blobs_are_offered_to_an_empty_layout(world: World) -> None:
+    world.request().layout.mkdir()
+    offer = _Offer()
+    world.builder().build(world.request(known_blobs=offer))
+    assert offer.offered == 1
+    assert [words[1] for words in world.ran].count("build") == 1
+
+
+def test_after_a_damaged_offer_the_image_is_built_again_without_one(world: World) -> None:
+    offer = _Offer(DamagedOfferError("blob x was damaged"))
+    world.builder().build(world.request(known_blobs=offer))
+    assert offer.offered == 1
+    assert [words[1] for words in world.ran].count("build") == 2

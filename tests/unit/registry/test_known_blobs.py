@@ -1,6 +1,7 @@
 """Blobs of the last build are offered to the next one, never unverified and never left behind."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,12 @@ from ci_registry.cache import DiskCache
 from ci_registry.oci.digest import Digest, digest_of
 from ci_registry.oci.manifest import Manifest
 from ci_registry.registry import known_blobs
-from ci_registry.registry.known_blobs import KnownBlobs, blobs_of_last_build, remember_blobs
+from ci_registry.registry.known_blobs import (
+    DamagedOfferError,
+    KnownBlobs,
+    blobs_of_last_build,
+    remember_blobs,
+)
 from ci_registry.registry.layout import Layout
 from tests.support.images import ImageSpec, make_layout
 
@@ -43,22 +49,18 @@ def remember(cache: DiskCache, layout: Layout) -> KnownBlobs:
     return blobs_of_last_build(cache, "api")
 
 
-def offered(known: KnownBlobs, layout: Path, *layers: dict[str, bytes]) -> dict[Digest, bool]:
-    """Build beside the offer; returns whether each layer is the very file of the cache."""
-    with known.offered_to(layout):
-        make_layout(layout, ImageSpec(layers=layers, compression=""))
-    found = {}
-    for digest in layers_of(Layout(layout)):
-        kept = known.cache.path("blobs", digest)
-        found[digest] = kept.exists() and Layout(layout).blob_path(digest).samefile(kept)
-    return found
-
-
-def wait_for_offer(known: KnownBlobs, layout: Path) -> None:
-    """Put everything in place, as the thread does when the build takes long enough."""
-    import threading
-
-    known._place(layout, threading.Event())
+def build_beside(known: KnownBlobs, path: Path, *layers: dict[str, bytes]) -> Layout:
+    """Build as BuildKit does: a blob that is in the layout already is not written."""
+    with known.offered_to(path):
+        made = built(path.with_name("aside"), *layers)
+        for blob in (made.path / "blobs" / "sha256").iterdir():
+            target = path / "blobs" / "sha256" / blob.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists():
+                target.write_bytes(blob.read_bytes())
+        for name in ("index.json", "oci-layout"):
+            (path / name).write_bytes((made.path / name).read_bytes())
+    return Layout(path)
 
 
 def test_large_blobs_of_the_last_build_are_known(cache: DiskCache, tmp_path: Path) -> None:
@@ -77,62 +79,76 @@ def test_small_and_overlarge_blobs_are_not_kept(
     assert remember(DiskCache(folder=tmp_path / "d", max_bytes=1 << 14), layout).digests == ()
 
 
-def test_a_known_blob_is_linked_into_the_next_layout(cache: DiskCache, tmp_path: Path) -> None:
+def test_a_known_blob_is_there_before_the_builder_starts(cache: DiskCache, tmp_path: Path) -> None:
     known = remember(cache, built(tmp_path / "one", BIG))
-    wait_for_offer(known, tmp_path / "two")
     blob = Layout(tmp_path / "two").blob_path(known.digests[0])
-    assert blob.samefile(cache.path("blobs", known.digests[0]))
+    with known.offered_to(tmp_path / "two"):
+        assert blob.samefile(cache.path("blobs", known.digests[0]))
+        built(tmp_path / "two", BIG)
 
 
-def test_a_blob_in_place_is_proven_and_one_that_the_builder_wrote_is_not(
+def test_a_blob_that_was_taken_is_proven_and_one_that_the_builder_wrote_is_not(
     cache: DiskCache, tmp_path: Path
 ) -> None:
-    layout = built(tmp_path / "one", BIG)
-    manifest = layout.fetch(layout.root().digest)
+    known = remember(cache, built(tmp_path / "one", BIG))
+    two = build_beside(known, tmp_path / "two", BIG, {"more": b"y" * 1000})
+    manifest = two.fetch(two.root().digest)
     assert isinstance(manifest, Manifest)
-    known = remember(cache, layout)
-    wait_for_offer(known, tmp_path / "two")
-    (blob,) = manifest.layers
-    assert known.proven.holds(blob, Layout(tmp_path / "two").blob_path(blob.digest))
-    other = remember(cache, layout)
-    built(tmp_path / "three", BIG)
-    wait_for_offer(other, tmp_path / "three")
-    assert not other.proven.holds(blob, Layout(tmp_path / "three").blob_path(blob.digest))
+    taken, written = manifest.layers
+    assert known.proven.holds(taken, two.blob_path(taken.digest))
+    assert not known.proven.holds(written, two.blob_path(written.digest))
 
 
 @pytest.mark.parametrize("damage", [b"", b"short", b"x" * 20_000])
-def test_a_damaged_blob_is_forgotten_and_the_builder_writes_it(
+def test_a_damaged_blob_is_told_forgotten_and_good_the_next_time(
     cache: DiskCache, tmp_path: Path, damage: bytes
 ) -> None:
     known = remember(cache, built(tmp_path / "one", BIG))
     path = cache.path("blobs", known.digests[0])
     path.unlink()
     path.write_bytes(damage)
-    wait_for_offer(known, tmp_path / "two")
-    assert not Layout(tmp_path / "two").blob_path(known.digests[0]).exists()
+    with pytest.raises(DamagedOfferError, match="was damaged"):
+        build_beside(known, tmp_path / "two", BIG)
     assert not path.exists()
-    again = built(tmp_path / "two", BIG)
-    assert remember(cache, again).digests == known.digests
+    assert blobs_of_last_build(cache, "api").digests == ()
+    assert remember(cache, built(tmp_path / "three", BIG)).digests == known.digests
     assert digest_of(path.read_bytes()) == known.digests[0]
+
+
+def test_a_damaged_blob_that_the_image_does_not_have_is_only_forgotten(
+    cache: DiskCache, tmp_path: Path
+) -> None:
+    known = remember(cache, built(tmp_path / "one", BIG))
+    path = cache.path("blobs", known.digests[0])
+    path.unlink()
+    path.write_bytes(b"damaged")
+    two = build_beside(known, tmp_path / "two", {"other": b"x" * 1000})
+    assert not path.exists()
+    assert not two.blob_path(known.digests[0]).exists()
+
+
+def test_a_damaged_blob_that_the_builder_replaced_does_no_harm(
+    cache: DiskCache, tmp_path: Path
+) -> None:
+    known = remember(cache, built(tmp_path / "one", BIG))
+    path = cache.path("blobs", known.digests[0])
+    path.unlink()
+    path.write_bytes(b"damaged")
+    with known.offered_to(tmp_path / "two"):
+        blob = Layout(tmp_path / "two").blob_path(known.digests[0])
+        for thread in threading.enumerate():
+            if thread.name == "known blobs":
+                thread.join(10)
+        blob.unlink()
+        built(tmp_path / "two", BIG)
+    assert digest_of(blob.read_bytes()) == known.digests[0]
 
 
 def test_what_the_image_does_not_use_is_taken_out_again(cache: DiskCache, tmp_path: Path) -> None:
     known = remember(cache, built(tmp_path / "one", BIG))
-    wait_for_offer(known, tmp_path / "two")
-    offered(known, tmp_path / "two", {"other": b"x" * 1000})
-    names = {path.name for path in (tmp_path / "two" / "blobs" / "sha256").iterdir()}
-    assert known.digests[0].hex not in names
+    two = build_beside(known, tmp_path / "two", {"other": b"x" * 1000})
+    assert not two.blob_path(known.digests[0]).exists()
     assert cache.path("blobs", known.digests[0]).exists()
-
-
-def test_a_blob_that_the_builder_wrote_first_stays_the_builders(
-    cache: DiskCache, tmp_path: Path
-) -> None:
-    known = remember(cache, built(tmp_path / "one", BIG))
-    built(tmp_path / "two", BIG)
-    before = Layout(tmp_path / "two").blob_path(known.digests[0]).stat().st_ino
-    wait_for_offer(known, tmp_path / "two")
-    assert Layout(tmp_path / "two").blob_path(known.digests[0]).stat().st_ino == before
 
 
 def test_a_failed_build_keeps_its_error(cache: DiskCache, tmp_path: Path) -> None:
@@ -151,8 +167,8 @@ def test_a_blob_that_was_evicted_is_not_offered(cache: DiskCache, tmp_path: Path
     known = remember(cache, built(tmp_path / "one", BIG))
     cache.drop("blobs", known.digests[0])
     assert blobs_of_last_build(cache, "api").digests == ()
-    wait_for_offer(known, tmp_path / "two")
-    assert not (tmp_path / "two" / "blobs").exists()
+    two = build_beside(known, tmp_path / "two", BIG)  # it vanished after it was looked for
+    assert two.blob_path(known.digests[0]).exists()
 
 
 def test_a_list_is_written_only_when_it_changes(cache: DiskCache, tmp_path: Path) -> None:
