@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ci_registry.ci.context import CiContext, EventKind, Provider
-from ci_registry.ci.tags import oci_labels, plan_tags, slug
+from ci_registry.ci.tags import PLACEHOLDERS, oci_labels, placeholder_values, plan_tags, slug
+from ci_registry.config.model import PLACEHOLDERS as SETTINGS_PLACEHOLDERS
 from ci_registry.errors import UsageError
 from ci_registry.oci.reference import is_tag
 
@@ -60,6 +61,11 @@ def test_explicit_list_gets_nothing_added_and_says_what_is_left_out() -> None:
 
 def test_dirty_checkout_never_takes_the_name_of_the_commit() -> None:
     assert names(replace(PUSH, is_dirty=True), "{sha}") == ["c" * 40 + "-dirty"]
+
+
+def test_settings_know_the_same_placeholders() -> None:
+    """The two folders may not import each other, so each has the list."""
+    assert PLACEHOLDERS == SETTINGS_PLACEHOLDERS == tuple(placeholder_values(PUSH))
 
 
 def test_unknown_placeholder_suggests_the_right_one() -> None:
