@@ -45,6 +45,8 @@ class Package:
     """Path in the image of the file it was read from, without leading slash."""
     third_party: bool = False
     """An OS package that the distribution did not make: its advisories say nothing about it."""
+    from_base: bool | None = None
+    """Whether the layer that wrote it belongs to the base image; None when the base is not known."""
 
     @property
     def purl_without_version(self) -> str:
@@ -148,6 +150,8 @@ class Gap(StrEnum):
     """In the scanner's package list, not in our inventory."""
     WRONG_IMAGE = "wrong-image"
     """The scanner's report is about another image or platform."""
+    NOT_SCANNABLE = "not-scannable"
+    """The scanner says that it can't scan this image: unsupported, too large, archived, expired."""
 
 
 ACCEPTABLE_GAPS = frozenset(list(Gap)[:7])
