@@ -1,10 +1,15 @@
 """Knows by its path which file of an image says something about packages, and how much of it to keep."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ci_registry.errors import IntegrityError
 from ci_registry.inventory.limits import KIB, MIB
+
+
+class UnreadableError(IntegrityError):
+    """A file of interest is not what its name says; the message becomes the problem of the file."""
 
 
 class Reader(StrEnum):
@@ -14,8 +19,6 @@ class Reader(StrEnum):
     DPKG_STATUS = "dpkg-status"
     DPKG_FILES = "dpkg-files"
     PYTHON = "python"
-    PYTHON_RECORD = "python-record"
-    """Says that a package is there, in case its metadata is not."""
     NODE = "node"
     SBOM = "sbom"
     NOBODY = "nobody"
@@ -32,7 +35,11 @@ class Interest:
     limit_bytes: int = 0
     """Largest content that is kept; 0: only its presence matters."""
     condense: Callable[[bytes], bytes] = bytes
-    """Drops what the reader does not need, to save memory."""
+    """Drops what the reader does not need, to save memory; an `IntegrityError` names the file as unread."""
+    sift: Callable[[Iterator[bytes], int], bytes] | None = None
+    """Takes what the reader needs out of the pieces of a file of any size (second argument, in bytes),
+    instead of `condense`; `limit_bytes` bounds the file. It need not take all pieces. An
+    `UnreadableError` names the file as unread."""
     what: str = ""
     """For people: the kind of database."""
 
@@ -60,7 +67,8 @@ _PYTHON = Interest(
     reader=Reader.PYTHON, ecosystem="pypi", limit_bytes=4 * MIB, condense=_headers_only
 )
 _SBOM = Interest(reader=Reader.SBOM, ecosystem="generic", limit_bytes=4 * MIB)
-_RECORD = Interest(reader=Reader.PYTHON_RECORD, ecosystem="pypi")
+_RECORD = Interest(reader=Reader.PYTHON, ecosystem="pypi")
+"""Its presence says that a package is there, in case the metadata is not."""
 _NODE = Interest(reader=Reader.NODE, ecosystem="npm", limit_bytes=4 * MIB)
 
 

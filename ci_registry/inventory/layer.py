@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from ci_registry.cancel import Cancel
 from ci_registry.errors import IntegrityError
 from ci_registry.inventory.inflate import inflate
-from ci_registry.inventory.interest import GO_BINARY, RUST_BINARY, Interest, Reader, interest_in
+from ci_registry.inventory.interest import (
+    GO_BINARY,
+    RUST_BINARY,
+    Interest,
+    Reader,
+    UnreadableError,
+    interest_in,
+)
 from ci_registry.inventory.limits import KIB, Limits
 from ci_registry.inventory.tar_stream import Header, Kind, TarStream
 from ci_registry.inventory.verified import OpenBlob, VerifiedBlob, opened
@@ -146,19 +153,58 @@ def _kept(
     tar: TarStream, header: Header, interest: Interest | None, limit: int, left_bytes: int
 ) -> Entry:
     problem = ""
+    is_sifted = interest is not None and interest.sift is not None
     if header.sparse:
         problem = "stored as a sparse file"
     elif header.size_bytes > limit:
         problem = f"{header.size_bytes} bytes, more than {limit}"
-    elif header.size_bytes > left_bytes:
+    elif header.size_bytes > left_bytes and not is_sifted:
         problem = "too many package files in one layer"
     if problem:
         return Entry(header.path, header.kind, problem=problem)
+    if interest is not None and interest.sift is not None:
+        return _sifted(tar, header, interest.sift, left_bytes)
     content = tar.content()
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if interest is not None and interest.reader is not Reader.NOBODY:
-        content = interest.condense(content)
+    try:
+        content = content if interest is None else condensed(content, interest)
+    except IntegrityError as error:
+        return Entry(header.path, header.kind, problem=error.message)
     return Entry(header.path, header.kind, content=content, md5=md5)
+
+
+def condensed(content: bytes, interest: Interest) -> bytes:
+    """Return what the reader needs of a file.
+
+    Raises:
+        IntegrityError: the file is not what it should be.
+    """
+    if interest.sift is not None:
+        return interest.sift(iter((content,)), len(content))
+    return content if interest.reader is Reader.NOBODY else interest.condense(content)
+
+
+def _sifted(
+    tar: TarStream, header: Header, sift: Callable[[Iterator[bytes], int], bytes], left_bytes: int
+) -> Entry:
+    """Keep what `sift` takes out of a file, which itself is never in memory as a whole."""
+    md5 = hashlib.md5(usedforsecurity=False)
+
+    def summed() -> Iterator[bytes]:
+        for piece in tar.pieces():
+            md5.update(piece)
+            yield piece
+
+    pieces = summed()
+    try:
+        content = sift(pieces, header.size_bytes)
+    except UnreadableError as error:  # others are about the layer, not about this file
+        return Entry(header.path, header.kind, problem=error.message)
+    for _rest in pieces:
+        pass
+    if len(content) > left_bytes:
+        return Entry(header.path, header.kind, problem="too many package files in one layer")
+    return Entry(header.path, header.kind, content=content, md5=md5.hexdigest())
 
 
 def _program(tar: TarStream, header: Header) -> Interest | None:

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from ci_registry.cache import DiskCache
 from ci_registry.errors import CiRegistryError
-from ci_registry.inventory import inflate, interest, layer, tar_stream
 from ci_registry.inventory.interest import GO_BINARY, RUST_BINARY
 from ci_registry.inventory.layer import Entry, Layer, compression_of
 from ci_registry.inventory.limits import MIB, Limits
@@ -27,7 +26,6 @@ FORMAT = 1
 MAX_ENTRY_BYTES = 64 * MIB
 SMALLEST_BYTES = MIB
 """Layers that inflate to less are read as fast as their entry."""
-_READER = (inflate, interest, layer, tar_stream)
 _KINDS = tuple(Kind)
 _PROGRAMS = (None, GO_BINARY, RUST_BINARY)
 _LENGTH_BYTES = 8
@@ -47,14 +45,21 @@ class LayerCache(Protocol):
         """Remember a layer; never raises for a cache that can't be written."""
 
 
+def code_version(folder: Path) -> str:
+    """Return a hash of all code in a folder."""
+    hasher = hashlib.sha256(f"format {FORMAT}\n".encode())
+    for path in sorted(folder.glob("*.py")):
+        hasher.update(f"{path.name}\n".encode() + path.read_bytes())
+    return hasher.hexdigest()
+
+
 @functools.cache
 def reader_version() -> str:
-    """Return a hash of the code that reads layers: what an older one read is not taken for its work."""
-    hasher = hashlib.sha256(f"format {FORMAT}\n".encode())
-    for module in _READER:
-        path = Path(str(module.__file__))
-        hasher.update(f"{module.__name__}\n".encode() + path.read_bytes())
-    return hasher.hexdigest()
+    """Return a hash of the code that reads layers: what an older one read is not taken for its work.
+
+    All of this folder counts: which files are kept, and how they are condensed, is said in many modules.
+    """
+    return code_version(Path(__file__).parent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,13 @@ def with_owners(
             md5, path = line.split(None, 1) if sums and " " in line else ("", line)
             claim = _Claim(owner=owner, layer=file.layer, md5=md5)
             claims[resolve(path.strip().lstrip("./"))] = claim
-    return tuple(_owned(package, files[package.path], claims) for package in packages)
+    return tuple(_owned(package, _file_of(package, files), claims) for package in packages)
+
+
+def _file_of(package: Package, files: dict[str, ImageFile]) -> ImageFile:
+    """Return the file that a package was read from; the archive, for something inside one."""
+    found = files.get(package.path)
+    return found if found is not None else files[package.path.partition("!/")[0]]
 
 
 def _owned(package: Package, file: ImageFile, claims: dict[str, _Claim]) -> Package:

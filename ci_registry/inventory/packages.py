@@ -3,20 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ci_registry.errors import IntegrityError
 from ci_registry.findings import Distribution, Package, UnreadDatabase
-from ci_registry.inventory.dpkg import read_dpkg
-from ci_registry.inventory.embedded_sbom import read_embedded_sboms
-from ci_registry.inventory.interest import Reader
+from ci_registry.inventory.interest import Reader, interest_in
+from ci_registry.inventory.layer import condensed
 from ci_registry.inventory.layers import Found, ImageTree
-from ci_registry.inventory.node import read_node
 from ci_registry.inventory.os_release import parse_os_release
-from ci_registry.inventory.ownership import package_of_list, with_owners
-from ci_registry.inventory.python import read_python
-from ci_registry.inventory.reading import ImageFile, Reading, printable
+from ci_registry.inventory.ownership import with_owners
+from ci_registry.inventory.readers import LANGUAGE_READERS
+from ci_registry.inventory.reading import ImageFile, printable
+from ci_registry.inventory.systems import read_systems
 from ci_registry.inventory.unread import unread_databases
 
 _OS_RELEASE = ("etc/os-release", "usr/lib/os-release")
-_DPKG = "var/lib/dpkg"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,33 +37,25 @@ def read_contents(tree: ImageTree, found: Sequence[Found], diff_ids: Sequence[st
     """
     files = _by_reader(found, diff_ids)
     distribution = _distribution(tree, files.get(Reader.OS_RELEASE, ()))
-    debian, foreign = _debian(tree, files, distribution)
-    languages = (
-        read_python(files.get(Reader.PYTHON, ()), files.get(Reader.PYTHON_RECORD, ())),
-        read_node(files.get(Reader.NODE, ())),
-        read_embedded_sboms(files.get(Reader.SBOM, ())),
-    )
-    sources = {
-        printable(f.path): f
-        for reader in (Reader.PYTHON, Reader.NODE, Reader.SBOM)
-        for f in files.get(reader, ())
-    }
+    systems = read_systems(tree, files, distribution)
+    languages = [
+        read(files[reader]) for reader, read in LANGUAGE_READERS.items() if reader in files
+    ]
     owned = with_owners(
         [package for reading in languages for package in reading.packages],
-        frozenset(p.name for p in debian.packages if p.third_party),
-        sources,
+        frozenset(p.name for p in systems.packages if p.third_party),
+        {printable(f.path): f for reader in LANGUAGE_READERS for f in files.get(reader, ())},
         files.get(Reader.DPKG_FILES, ()),
         tree.resolve,
     )
     packages = sorted(
-        {*debian.packages, *owned}, key=lambda p: (p.ecosystem, p.name, p.version, p.path, p.purl)
+        {*systems.packages, *owned}, key=lambda p: (p.ecosystem, p.name, p.version, p.path, p.purl)
     )
-    readings = (debian, *languages)
-    damaged = tuple(record for reading in readings for record in reading.unread)
+    damaged = tuple(record for reading in (systems, *languages) for record in reading.unread)
     return Contents(
         distribution=distribution,
         packages=tuple(packages),
-        unread=(*damaged, *foreign, *unread_databases(found)),
+        unread=(*damaged, *unread_databases(found)),
     )
 
 
@@ -74,17 +65,33 @@ def _by_reader(
     grouped: dict[Reader, list[ImageFile]] = {}
     for item in found:
         entry = item.node.entry
+        content, problem = _content(item)
         file = ImageFile(
             path=item.path,
             real=item.real,
-            content=entry.content or b"",
+            content=content,
             layer=item.node.layer,
             diff_id=diff_ids[item.node.layer],
-            problem=entry.problem,
+            problem=problem,
             md5=entry.md5,
         )
         grouped.setdefault(item.interest.reader, []).append(file)
     return {reader: tuple(files) for reader, files in grouped.items()}
+
+
+def _content(item: Found) -> tuple[bytes, str]:
+    """Return the condensed content and the problem of a file.
+
+    A layer condenses by the name that the file has in its archive; where only a link gives it the
+    telling name, that is still to be done.
+    """
+    entry, interest = item.node.entry, item.interest
+    if entry.content is None or entry.program is not None or interest_in(entry.path) is interest:
+        return entry.content or b"", entry.problem
+    try:
+        return condensed(entry.content, interest), entry.problem
+    except IntegrityError as error:
+        return b"", error.message
 
 
 def _distribution(tree: ImageTree, files: Sequence[ImageFile]) -> Distribution | None:
@@ -95,25 +102,3 @@ def _distribution(tree: ImageTree, files: Sequence[ImageFile]) -> Distribution |
         if found is not None:
             return found
     return None
-
-
-def _debian(
-    tree: ImageTree, files: dict[Reader, tuple[ImageFile, ...]], distribution: Distribution | None
-) -> tuple[Reading, tuple[UnreadDatabase, ...]]:
-    """Return the dpkg packages of the image, and other dpkg databases that lie in it."""
-    status, folder, info = (
-        tree.resolve(f"{_DPKG}/{name}") for name in ("status", "status.d", "info")
-    )
-    own, foreign = [], []
-    for file in files.get(Reader.DPKG_STATUS, ()):
-        if file.real == status or file.real.startswith(f"{folder}/"):
-            own.append(file)
-        elif file.content or file.problem:
-            reason = "dpkg database of another file system inside the image"
-            foreign.append(UnreadDatabase(kind="deb", path=printable(file.path), reason=reason))
-    listed = frozenset(
-        package_of_list(file.path)
-        for file in files.get(Reader.DPKG_FILES, ())
-        if file.real.startswith(f"{info}/") and file.path.endswith(".list")
-    )
-    return read_dpkg(own, distribution, listed), tuple(foreign)

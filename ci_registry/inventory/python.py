@@ -6,11 +6,13 @@ from ci_registry.findings import Package
 from ci_registry.inventory.reading import ImageFile, Reading, printable, purl_part, unread
 
 
-def read_python(files: Sequence[ImageFile], records: Sequence[ImageFile] = ()) -> Reading:
+def read_python(all_files: Sequence[ImageFile]) -> Reading:
     """Return the packages of `METADATA`, `PKG-INFO` and single-file `.egg-info` files.
 
-    A `RECORD` (in `records`) without `METADATA` beside it is a package of which we know nothing.
+    A `RECORD` without `METADATA` beside it is a package of which we know nothing.
     """
+    records = [file for file in all_files if file.path.endswith("/RECORD")]
+    files = [file for file in all_files if not file.path.endswith("/RECORD")]
     described = {file.real.rpartition("/")[0] for file in files}
     packages = []
     problems = [

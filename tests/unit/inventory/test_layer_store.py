@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ci_registry.cache import DiskCache
 from ci_registry.cancel import Cancel
 from ci_registry.errors import IntegrityError
-from ci_registry.inventory import interest, layer_store
+from ci_registry.inventory import layer_store
 from ci_registry.inventory.inspect import InspectedImage, inspect_image
 from ci_registry.inventory.interest import GO_BINARY, RUST_BINARY
 from ci_registry.inventory.layer import Entry, Layer, read_layer
@@ -231,14 +231,16 @@ def test_what_an_older_reader_found_does_not_count(
     assert store.get(layer, frozenset(), DEFAULT_LIMITS) is None
 
 
-def test_the_version_changes_with_the_code_of_the_reader(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = layer_store.reader_version.__wrapped__()
-    changed = tmp_path / "interest.py"
-    changed.write_bytes(Path(str(interest.__file__)).read_bytes() + b"# more\n")
-    monkeypatch.setattr(interest, "__file__", str(changed))
-    assert layer_store.reader_version.__wrapped__() != before
+@pytest.mark.parametrize("changed", ["interest.py", "layer.py", "node.py", "added.py"])
+def test_the_version_changes_with_any_module_of_the_inventory(tmp_path: Path, changed: str) -> None:
+    folder = Path(str(layer_store.__file__)).parent
+    assert layer_store.reader_version() == layer_store.code_version(folder)
+    for module in folder.glob("*.py"):
+        (tmp_path / module.name).write_bytes(module.read_bytes())
+    assert layer_store.code_version(tmp_path) == layer_store.reader_version()
+    with (tmp_path / changed).open("ab") as file:
+        file.write(b"# more\n")
+    assert layer_store.code_version(tmp_path) != layer_store.reader_version()
 
 
 def test_other_limits_and_other_wanted_paths_make_other_entries(
