@@ -15,7 +15,7 @@ class NetworkSettings:
 
     plain_http: tuple[str, ...] = setting(
         (),
-        "Registry hosts that are spoken to without TLS; loopback always is.",
+        "Registry hosts that are spoken to without TLS; on loopback it is found out.",
         pattern=HOST_PATTERN,
         pattern_hint="a host such as registry.local:5000",
     )

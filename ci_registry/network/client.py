@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 from ci_registry.cancel import Cancel
 from ci_registry.errors import IntegrityError, NetworkError
 from ci_registry.events import EventSink, ignore_events
-from ci_registry.network.message import Headers, Request, Response, StreamedResponse, origin_of
+from ci_registry.network.message import (
+    Headers,
+    Origin,
+    Request,
+    Response,
+    StreamedResponse,
+    origin_of,
+)
 from ci_registry.network.pace import Paces
 from ci_registry.network.retry import TOO_MANY_REQUESTS, Chance, Retrier, is_retried
 from ci_registry.network.settings import HttpSettings
@@ -81,6 +88,7 @@ class HttpClient:
 
         Raises:
             NetworkError: no whole answer came, also after the retries.
+            TlsExpectedError: it was sent without TLS by guess, and the guess was wrong.
             IntegrityError: the body is larger than `max_body_bytes`; an error's body is cut instead.
         """
         deadline = self._chance.monotonic() + self.settings.budget_s
@@ -119,6 +127,10 @@ class HttpClient:
             chance=self._chance,
             pace=self._paces.of(host) if host else None,
         )
+
+    def expects_tls(self, origin: Origin) -> bool:
+        """Whether a `certs.d` folder says how to speak TLS with an https origin."""
+        return self._exchange.expects_tls(origin)
 
     def monotonic(self) -> float:
         """Return the clock that durations are measured with, in seconds."""
@@ -205,7 +217,7 @@ def _redirected(request: Request, location: str) -> Request:
             f"{before.netloc} redirects a login to {after.netloc}, which is refused",
             hint="check the address of the token service",
         )
-    return dataclasses.replace(request, url=url, authorization=None)
+    return dataclasses.replace(request, url=url, authorization=None, perhaps_tls=None)
 
 
 def _drain(answer: StreamedResponse) -> None:

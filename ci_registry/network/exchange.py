@@ -9,7 +9,7 @@ from typing import Any
 
 from ci_registry.cancel import Cancel
 from ci_registry.errors import NetworkError
-from ci_registry.network.connection import LiveSockets, Route, proxy_of
+from ci_registry.network.connection import Connection, LiveSockets, Route, proxy_of
 from ci_registry.network.httpx_api import httpx
 from ci_registry.network.message import (
     Body,
@@ -17,11 +17,13 @@ from ci_registry.network.message import (
     Origin,
     Request,
     StreamedResponse,
+    TlsExpectedError,
     may_be_plain,
     origin_of,
 )
 from ci_registry.network.proxies import proxy_for
 from ci_registry.network.settings import HttpSettings
+from ci_registry.network.tls_probe import speaks_tls
 from ci_registry.network.transport import (
     KEEPALIVE_S,
     MAX_IDLE,
@@ -74,6 +76,7 @@ class Exchange:
 
         Raises:
             ConnectionLostError: refused, reset, silent for too long, or cut short.
+            TlsExpectedError: see `Request.perhaps_tls`.
             NetworkError: TLS failed, the name is unknown, plain HTTP is not allowed to this host.
             CancelledError: the run was cancelled.
         """
@@ -87,7 +90,7 @@ class Exchange:
         with self._translated(origin):
             prepared = self._prepared(request)
             prepared.extensions[REPEAT] = repeat
-            response = self._transport(origin).handle_request(prepared)
+            response = self._answered(prepared, request.perhaps_tls)
         return StreamedResponse(
             status=response.status_code,
             url=request.url,
@@ -95,6 +98,31 @@ class Exchange:
             chunks=self._chunks(response, origin),
             close=response.close,
         )
+
+    def expects_tls(self, origin: Origin) -> bool:
+        """Whether a `certs.d` folder says how to speak TLS with an https origin."""
+        return self._trust.knows(origin)
+
+    def _answered(self, prepared: httpx.Request, perhaps_tls: Origin | None) -> httpx.Response:
+        transport = self._transport(origin_of(str(prepared.url)))
+        if perhaps_tls is None or transport is not self._own:
+            return transport.handle_request(prepared)
+        try:
+            response = transport.handle_request(prepared)
+        except (httpx.NetworkError, httpx.RemoteProtocolError):
+            if not self._speaks_tls(perhaps_tls):
+                raise
+        else:
+            # Go's servers and nginx say it in plain text, with this status
+            if response.status_code != 400 or not self._speaks_tls(perhaps_tls):
+                return response
+            response.close()
+        raise TlsExpectedError(f"{perhaps_tls.netloc} is reached by https only")
+
+    def _speaks_tls(self, origin: Origin) -> bool:
+        self._cancel.check()
+        connection = Connection(Route(origin=origin, context=None), self._live)
+        return speaks_tls(connection, self._settings.connect_timeout_s)
 
     def _prepared(self, request: Request) -> httpx.Request:
         headers = {

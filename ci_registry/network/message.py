@@ -89,8 +89,14 @@ def shown_url(url: str) -> str:
 def may_be_plain(origin: Origin, plain_http: tuple[str, ...]) -> bool:
     """Whether `origin` may be spoken to without TLS: this machine, or a host named with or without port."""
     host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    return is_loopback(host) or is_named_plain(origin, plain_http)
+
+
+def is_named_plain(origin: Origin, plain_http: tuple[str, ...]) -> bool:
+    """Whether `origin` is named, with or without port, as a host without TLS."""
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
     named = {name.lower() for name in plain_http}
-    return is_loopback(host) or bool({host, origin.netloc, f"{host}:{origin.port}"} & named)
+    return bool({host, origin.netloc, f"{host}:{origin.port}"} & named)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,11 +113,17 @@ class Request:
     """Length of `body`, sent as `Content-Length`."""
     body_is_secret: bool = False
     """The body holds a credential: it never goes to another host after a redirect."""
+    perhaps_tls: Origin | None = None
+    """Where the same server would be by TLS, when plain HTTP is only a guess: see `TlsExpectedError`."""
 
     @property
     def shown(self) -> str:
         """The request for messages: `GET https://host/path`."""
         return f"{self.method} {shown_url(self.url)}"
+
+
+class TlsExpectedError(NetworkError):
+    """Plain HTTP failed where it was a guess, and TLS is spoken there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,10 @@ class Trust:
                 self._contexts[folder] = self._made(folder)
             return self._contexts[folder]
 
+    def knows(self, origin: Origin) -> bool:
+        """Whether there is a folder for an https origin."""
+        return self._folder_of(origin) is not None
+
     def _folder_of(self, origin: Origin) -> Path | None:
         host = f"[{origin.host}]" if ":" in origin.host else origin.host
         for root in self._certs_dirs:

@@ -4,7 +4,8 @@ import contextlib
 import dataclasses
 import threading
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 from ci_registry.errors import RegistryError
 from ci_registry.events import EventSink, Level, Log
@@ -16,6 +17,8 @@ from ci_registry.network.message import (
     Request,
     Response,
     StreamedResponse,
+    TlsExpectedError,
+    is_named_plain,
     may_be_plain,
     origin_of,
 )
@@ -27,6 +30,7 @@ from ci_registry.registry.rate_limits import rate_limit_of
 
 DOCKER_HUB_HOST = "registry-1.docker.io"
 _MOST_WARNINGS = 100
+_Answer = TypeVar("_Answer", Response, StreamedResponse)
 
 
 def origin_of_registry(host: str, plain_http: tuple[str, ...]) -> Origin:
@@ -37,7 +41,14 @@ def origin_of_registry(host: str, plain_http: tuple[str, ...]) -> Origin:
 
 
 class Session:
-    """One registry: where it is, who we are there, and what it warned of."""
+    """One registry: where it is, who we are there, and what it warned of.
+
+    Loopback is asked by plain HTTP first, unless `certs.d` has a folder for it. Docker and crane ask by TLS
+    first and fall back; the other way round a plain registry costs not one connection more, and
+    nothing ever falls back from TLS. It is safe: the first request of a session has no credentials,
+    they follow a challenge, and who can give a challenge without TLS is no TLS server. When plain HTTP
+    is not understood and TLS is, the session moves to TLS, with the certificate checked, and stays.
+    """
 
     def __init__(
         self,
@@ -54,18 +65,38 @@ class Session:
         self.origin = origin_of_registry(host, client.settings.plain_http)
         self.quirks = quirks_of_host(host)
         self._on_event = on_event
-        self._authorizer = Authorizer(
-            client,
-            host=host,
-            origin=self.origin,
-            credentials=credentials,
-            realm=realm or self.quirks.realm,
-        )
+        self._credentials = credentials
+        self._realm = realm or self.quirks.realm
+        self._guessed: Origin | None = None
+        """The plain origin that is only a guess, or was one."""
+        self._perhaps_tls: Origin | None = None
+        """Where the registry is if that guess is wrong; None as soon as we know."""
+        if self.origin.scheme == "http" and not is_named_plain(
+            self.origin, client.settings.plain_http
+        ):
+            self._guess(origin_of(f"https://{host}"))
+        self._authorizer = self._new_authorizer()
         self._warned: set[str] = set()
         self._limit_shown = False
         self.honours_own_mounts: bool | None = None
         """Whether a mount from the same repository finds a blob there; None: not known yet."""
         self._lock = threading.Lock()
+
+    def _guess(self, by_tls: Origin) -> None:
+        self._guessed = self.origin
+        if self.client.expects_tls(by_tls):
+            self.origin = by_tls
+        else:
+            self._perhaps_tls = by_tls
+
+    def _new_authorizer(self) -> Authorizer:
+        return Authorizer(
+            self.client,
+            host=self.host,
+            origin=self.origin,
+            credentials=self._credentials,
+            realm=self._realm,
+        )
 
     def url(self, path: str) -> str:
         """Return the URL of a path of the API."""
@@ -89,13 +120,13 @@ class Session:
             RegistryError: the token service failed.
             NetworkError: as `HttpClient.request`.
         """
-        request = self._authorized(
+        request, response = self._asked(
             Request(
                 method=method, url=url, headers=headers or {}, body=body, size_bytes=size_bytes
             ),
             access,
+            lambda request: self.client.request(request, retry=retry),
         )
-        response = self.client.request(request, retry=retry)
         if again := self._answered(response.status, response, request, access):
             response = self.client.request(again, retry=retry)
         self._learn(response)
@@ -107,8 +138,12 @@ class Session:
         self, url: str, access: Access, *, headers: Mapping[str, str] | None = None
     ) -> Iterator[StreamedResponse]:
         """GET a body piece by piece; authorization as in `send`."""
-        request = self._authorized(Request(method="GET", url=url, headers=headers or {}), access)
-        with self.client.stream(request) as response:
+        with contextlib.ExitStack() as first:
+            request, response = self._asked(
+                Request(method="GET", url=url, headers=headers or {}),
+                access,
+                lambda request: first.enter_context(self.client.stream(request)),
+            )
             again = self._answered(response.status, response, request, access)
             if again is None:
                 yield response
@@ -134,10 +169,39 @@ class Session:
             return url
         return ""
 
+    def _asked(
+        self,
+        request: Request,
+        access: Access,
+        ask: Callable[[Request], _Answer],
+    ) -> tuple[Request, _Answer]:
+        """Send a request with what is known of scheme and login; returns it as it was sent, and the answer."""
+        sent = self._authorized(request, access)
+        try:
+            answer = ask(sent)
+        except TlsExpectedError:
+            self._move_to_tls(sent.perhaps_tls)
+            sent = self._authorized(request, access)
+            return sent, ask(sent)
+        self._perhaps_tls = None
+        return sent, answer
+
+    def _move_to_tls(self, by_tls: Origin | None) -> None:
+        with self._lock:
+            if by_tls is None or self.origin == by_tls:
+                return  # another thread was first
+            self.origin, self._perhaps_tls = by_tls, None
+            self._authorizer = self._new_authorizer()
+
     def _authorized(self, request: Request, access: Access) -> Request:
-        if origin_of(request.url) != self.origin:
+        origin = origin_of(request.url)
+        if origin == self._guessed != self.origin:
+            path = request.url.partition("://")[2].partition("/")[2]
+            request, origin = dataclasses.replace(request, url=f"{self.origin}/{path}"), self.origin
+        if origin != self.origin:
             return request  # an upload location elsewhere: our token is none of its business
-        return dataclasses.replace(request, authorization=self._authorizer.current(access))
+        value = self._authorizer.current(access)
+        return dataclasses.replace(request, authorization=value, perhaps_tls=self._perhaps_tls)
 
     def _answered(
         self, status: int, response: Response | StreamedResponse, request: Request, access: Access

@@ -1,5 +1,8 @@
-"""Certificates for tests: a CA, and what it signs for 127.0.0.1 and for clients."""
+"""Certificates for tests: a CA, what it signs for 127.0.0.1 and for clients, and a server with one."""
 
+import contextlib
+import socket
+import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -9,6 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from tests.support.raw_server import Script, Wire
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,3 +86,18 @@ def _builder(
 
 def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def with_tls(server: Certified, script: Script, *, client_ca: Path | None = None) -> Script:
+    """Return a script that shakes hands first; with `client_ca` it wants a certificate of the client."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(server.certificate, server.key)
+    if client_ca is not None:
+        context.load_verify_locations(client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+
+    def run(sock: socket.socket, wire: Wire) -> None:
+        with contextlib.suppress(OSError), context.wrap_socket(sock, server_side=True) as tls:
+            script(tls, wire)
+
+    return run

@@ -3,7 +3,6 @@
 import base64
 import contextlib
 import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,26 +13,12 @@ from ci_registry.errors import NetworkError, SetupError
 from ci_registry.network.message import Request
 from tests.support.raw_server import Script, Wire, answering, ok, serving
 from tests.support.remote import QuickCancel, quick_client
-from tests.support.tls import Authority, Certified
+from tests.support.tls import Authority, with_tls
 
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("ca"))
-
-
-def with_tls(server: Certified, script: Script, *, client_ca: Path | None = None) -> Script:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(server.certificate, server.key)
-    if client_ca is not None:
-        context.load_verify_locations(client_ca)
-        context.verify_mode = ssl.CERT_REQUIRED
-
-    def run(sock: socket.socket, wire: Wire) -> None:
-        with contextlib.suppress(OSError), context.wrap_socket(sock, server_side=True) as tls:
-            script(tls, wire)
-
-    return run
 
 
 def https(wire: Wire) -> Request:
