@@ -45,6 +45,8 @@ class Package:
     """Path in the image of the file it was read from, without leading slash."""
     third_party: bool = False
     """An OS package that the distribution did not make: its advisories say nothing about it."""
+    module: str = ""
+    """Of an RPM that a module stream built: its modularity label, `nodejs:18:9010020221118120946:rhel9`."""
     from_base: bool | None = None
     """Whether the layer that wrote it belongs to the base image; None when the base is not known."""
 
@@ -124,6 +126,11 @@ class Finding:
     published_at: datetime | None = None
     detail: str = ""
     """For undecided findings: which version could not be parsed, in which range."""
+    known_exploited: bool = False
+    """A list of known exploited vulnerabilities names it; False also when there is no list, see
+    `Coverage.lists`."""
+    epss: float | None = None
+    """Probability of use within 30 days, 0 to 1; None when nobody says."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -152,6 +159,10 @@ class Gap(StrEnum):
     """The scanner's report is about another image or platform."""
     NOT_SCANNABLE = "not-scannable"
     """The scanner says that it can't scan this image: unsupported, too large, archived, expired."""
+    KEV_ABSENT = "kev-absent"
+    """The policy asks for known exploited vulnerabilities, and the scan had no list of them."""
+    KEV_STALE = "kev-stale"
+    """The policy asks for them, and the list is too old, or from the future."""
 
 
 ACCEPTABLE_GAPS = frozenset(list(Gap)[:7])
@@ -199,6 +210,8 @@ class Coverage:
     databases: tuple[AdvisoryDatabase, ...]
     skipped_count: int = 0
     """Packages left out on purpose: language packages owned by an OS package."""
+    lists: tuple[AdvisoryDatabase, ...] = ()
+    """What was known of the use of vulnerabilities: `kev` and `epss`, each with its own age."""
 
 
 class ScanStatus(StrEnum):
