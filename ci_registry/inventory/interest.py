@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from ci_registry.errors import IntegrityError
 from ci_registry.inventory.limits import KIB, MIB
+from ci_registry.inventory.owned_paths import may_hold_packages
 
 
 class UnreadableError(IntegrityError):
@@ -50,18 +51,15 @@ def _headers_only(data: bytes) -> bytes:
     return data[: min(ends) + 1] if ends else data
 
 
-_LANGUAGE_FILES = (b"/METADATA", b".egg-info", b"/PKG-INFO", b"/package.json", b".cdx.json")
-
-
-def _language_files(data: bytes) -> bytes:
+def _owning_lines(data: bytes) -> bytes:
     """Keep the lines of a dpkg file list that can own a language package."""
-    return b"\n".join(line for line in data.splitlines() if line.endswith(_LANGUAGE_FILES))
+    return b"\n".join(line for line in data.splitlines() if may_hold_packages(line))
 
 
 _OS_RELEASE = Interest(reader=Reader.OS_RELEASE, limit_bytes=64 * KIB)
 _STATUS = Interest(reader=Reader.DPKG_STATUS, ecosystem="deb", limit_bytes=64 * MIB)
 _FILES = Interest(
-    reader=Reader.DPKG_FILES, ecosystem="deb", limit_bytes=64 * MIB, condense=_language_files
+    reader=Reader.DPKG_FILES, ecosystem="deb", limit_bytes=64 * MIB, condense=_owning_lines
 )
 _PYTHON = Interest(
     reader=Reader.PYTHON, ecosystem="pypi", limit_bytes=4 * MIB, condense=_headers_only

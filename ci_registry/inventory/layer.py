@@ -1,6 +1,5 @@
 """Reads one layer in one pass: blob digest, inflating, diff id, tar entries and package files together."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from ci_registry.inventory.interest import (
     interest_in,
 )
 from ci_registry.inventory.limits import KIB, Limits
+from ci_registry.inventory.sums import Sums
 from ci_registry.inventory.tar_stream import Header, Kind, TarStream
 from ci_registry.inventory.verified import OpenBlob, VerifiedBlob, opened
 from ci_registry.oci import media_types
@@ -37,8 +37,8 @@ class Entry:
     link: str = ""
     content: bytes | None = None
     """Of a file of interest, condensed; None when it was not kept."""
-    md5: str = ""
-    """Of the whole content, where it was kept; dpkg knows its files by it."""
+    sums: tuple[tuple[str, str], ...] = ()
+    """(algorithm, hexadecimal digits) of the whole content, where it was kept."""
     problem: str = ""
     """Why the content of a file of interest was not kept."""
     program: Interest | None = None
@@ -165,12 +165,13 @@ def _kept(
     if interest is not None and interest.sift is not None:
         return _sifted(tar, header, interest.sift, left_bytes)
     content = tar.content()
-    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    sums = Sums()
+    sums.update(content)
     try:
         content = content if interest is None else condensed(content, interest)
     except IntegrityError as error:
         return Entry(header.path, header.kind, problem=error.message)
-    return Entry(header.path, header.kind, content=content, md5=md5)
+    return Entry(header.path, header.kind, content=content, sums=sums.taken())
 
 
 def condensed(content: bytes, interest: Interest) -> bytes:
@@ -188,11 +189,11 @@ def _sifted(
     tar: TarStream, header: Header, sift: Callable[[Iterator[bytes], int], bytes], left_bytes: int
 ) -> Entry:
     """Keep what `sift` takes out of a file, which itself is never in memory as a whole."""
-    md5 = hashlib.md5(usedforsecurity=False)
+    sums = Sums()
 
     def summed() -> Iterator[bytes]:
         for piece in tar.pieces():
-            md5.update(piece)
+            sums.update(piece)
             yield piece
 
     pieces = summed()
@@ -204,7 +205,7 @@ def _sifted(
         pass
     if len(content) > left_bytes:
         return Entry(header.path, header.kind, problem="too many package files in one layer")
-    return Entry(header.path, header.kind, content=content, md5=md5.hexdigest())
+    return Entry(header.path, header.kind, content=content, sums=sums.taken())
 
 
 def _program(tar: TarStream, header: Header) -> Interest | None:

@@ -21,7 +21,7 @@ from ci_registry.inventory.tar_stream import Kind
 from ci_registry.oci.digest import Digest
 from ci_registry.oci.manifest import Descriptor
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the form of an entry changes; changes of the reader are noticed by themselves."""
 MAX_ENTRY_BYTES = 64 * MIB
 SMALLEST_BYTES = MIB
@@ -109,10 +109,10 @@ def encode_layer(read: Layer) -> bytes:
     contents = bytearray()
     kept: list[list[object]] = []
     for number, entry in enumerate(read.entries):
-        if entry.content is not None or entry.md5 or entry.problem or entry.program:
+        if entry.content is not None or entry.sums or entry.problem or entry.program:
             size = None if entry.content is None else len(entry.content)
             program = _PROGRAMS.index(entry.program)
-            kept.append([number, size, entry.md5, entry.problem, program])
+            kept.append([number, size, entry.sums, entry.problem, program])
             contents += entry.content or b""
     head = {
         "digest": read.digest,
@@ -152,12 +152,18 @@ def decode_layer(body: bytes) -> Layer:
 
 def _fill(entries: list[Entry], kept: Sequence[Sequence[Any]], body: bytes, at: int) -> None:
     """Put contents and findings into the entries that have some."""
-    for number, size, md5, problem, program in kept:
+    for number, size, sums, problem, program in kept:
         content = None if size is None else body[at : at + size]
         at += size or 0
         before = entries[number]
         entries[number] = Entry(
-            before.path, before.kind, before.link, content, md5, problem, _PROGRAMS[program]
+            before.path,
+            before.kind,
+            before.link,
+            content,
+            tuple((str(name), str(digits)) for name, digits in sums),
+            problem,
+            _PROGRAMS[program],
         )
     if at != len(body):
         raise ValueError("contents cut short, or more than the head says")

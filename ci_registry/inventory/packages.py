@@ -9,10 +9,10 @@ from ci_registry.inventory.interest import Reader, interest_in
 from ci_registry.inventory.layer import condensed
 from ci_registry.inventory.layers import Found, ImageTree
 from ci_registry.inventory.os_release import parse_os_release
-from ci_registry.inventory.ownership import with_owners
+from ci_registry.inventory.ownership import Owners, with_owners
 from ci_registry.inventory.readers import LANGUAGE_READERS
-from ci_registry.inventory.reading import ImageFile, printable
-from ci_registry.inventory.systems import read_systems
+from ci_registry.inventory.reading import ImageFile, Reading, printable
+from ci_registry.inventory.systems import FilesOf, SystemReading, read_systems
 from ci_registry.inventory.unread import unread_databases
 
 _OS_RELEASE = ("etc/os-release", "usr/lib/os-release")
@@ -38,25 +38,31 @@ def read_contents(tree: ImageTree, found: Sequence[Found], diff_ids: Sequence[st
     files = _by_reader(found, diff_ids)
     distribution = _distribution(tree, files.get(Reader.OS_RELEASE, ()))
     systems = read_systems(tree, files, distribution)
-    languages = [
-        read(files[reader]) for reader, read in LANGUAGE_READERS.items() if reader in files
-    ]
-    owned = with_owners(
-        [package for reading in languages for package in reading.packages],
-        frozenset(p.name for p in systems.packages if p.third_party),
-        {printable(f.path): f for reader in LANGUAGE_READERS for f in files.get(reader, ())},
-        files.get(Reader.DPKG_FILES, ()),
-        tree.resolve,
-    )
-    packages = sorted(
-        {*systems.packages, *owned}, key=lambda p: (p.ecosystem, p.name, p.version, p.path, p.purl)
-    )
-    damaged = tuple(record for reading in (systems, *languages) for record in reading.unread)
+    languages = _languages(tree, files, systems)
+    readings = (Reading(packages=systems.packages, unread=systems.unread), *languages)
+    packages = {package for reading in readings for package in reading.packages}
+    damaged = tuple(record for reading in readings for record in reading.unread)
     return Contents(
         distribution=distribution,
-        packages=tuple(packages),
+        packages=tuple(sorted(packages, key=_order)),
         unread=(*damaged, *unread_databases(found)),
     )
+
+
+def _order(package: Package) -> tuple[str, ...]:
+    return package.ecosystem, package.name, package.version, package.path, package.purl
+
+
+def _languages(tree: ImageTree, files: FilesOf, systems: SystemReading) -> list[Reading]:
+    """Run the readers of the table, and join what they find with its owners."""
+    foreign = frozenset(p.name for p in systems.packages if p.third_party)
+    owners = Owners(systems.claims, foreign, tree.resolve)
+    readings = []
+    for reader, read in LANGUAGE_READERS.items():
+        if mine := files.get(reader):
+            by_path = {printable(file.path): file for file in mine}
+            readings.append(with_owners(read(mine), by_path, owners))
+    return readings
 
 
 def _by_reader(
@@ -73,7 +79,7 @@ def _by_reader(
             layer=item.node.layer,
             diff_id=diff_ids[item.node.layer],
             problem=problem,
-            md5=entry.md5,
+            sums=entry.sums,
         )
         grouped.setdefault(item.interest.reader, []).append(file)
     return {reader: tuple(files) for reader, files in grouped.items()}

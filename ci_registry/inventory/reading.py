@@ -21,8 +21,13 @@ class ImageFile:
     diff_id: str
     problem: str = ""
     """Why the content could not be kept; then it is empty."""
-    md5: str = ""
-    """Of the whole file: dpkg knows its files by it."""
+    sums: tuple[tuple[str, str], ...] = ()
+    """(algorithm, hexadecimal digits) of the whole file; package managers know their files by one of
+    them. Empty when the file was not kept."""
+
+    def sum_of(self, algorithm: str) -> str:
+        """Return the checksum of the whole file; empty when it was not taken."""
+        return dict(self.sums).get(algorithm, "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,7 +97,7 @@ kept_entries = st.builds(
     kind=st.sampled_from(Kind),
     link=st.just("") | paths,
     content=st.none() | st.binary(max_size=40),
-    md5=st.sampled_from(("", "d41d8cd98f00b204e9800998ecf8427e")),
+    sums=st.sampled_from(((), (("md5", "d41d8cd98f00b204e9800998ecf8427e"), ("sha1", "da39a3ee")))),
     problem=st.just("") | st.text(max_size=10),
     program=st.sampled_from((None, GO_BINARY, RUST_BINARY)),
 )
