@@ -22,7 +22,9 @@ class Caller:
     """Whether they may read another repository."""
 
 
-def check_access(request: Request, options: Options, name: str, actions: tuple[str, ...]) -> Caller:
+def check_access(
+    request: Request, options: Options, name: str, actions: tuple[str, ...], *, source: str = ""
+) -> Caller:
     """Let the request pass, or refuse it with a challenge.
 
     Args:
@@ -30,12 +32,15 @@ def check_access(request: Request, options: Options, name: str, actions: tuple[s
         options: users and token service.
         name: the repository; empty for the ping and the catalog.
         actions: what a token must allow in it: `pull`, `push`, `delete`.
+        source: the repository that a mount names: the challenge asks for the right to read it too,
+            but a token without that right is good for all the rest.
 
     Returns:
         Who it is.
     """
     if options.token_auth is not None:
-        return _check_token(request, options, options.token_auth, name, actions)
+        scopes = tuple(_scope(*s) for s in ((name, actions), (source, ("pull",))) if s[0])
+        return _check_token(request, options, options.token_auth, (name, actions), scopes)
     return Caller(user=check_login(request, options))
 
 
@@ -71,12 +76,17 @@ def _user(request: Request, options: Options) -> str | None:
 
 
 def _scope(name: str, actions: tuple[str, ...]) -> str:
-    return f"repository:{name}:{','.join(actions)}" if name else ""
+    return f"repository:{name}:{','.join(actions)}"
 
 
 def _check_token(
-    request: Request, options: Options, auth: TokenAuth, name: str, actions: tuple[str, ...]
+    request: Request,
+    options: Options,
+    auth: TokenAuth,
+    wanted: tuple[str, tuple[str, ...]],
+    scopes: tuple[str, ...],
 ) -> Caller:
+    name, actions = wanted
     scheme, _, token = request.header("authorization").partition(" ")
     is_bearer = scheme.lower() == "bearer"
     claims = _claims(auth, token.strip(), options.clock()) if is_bearer else None
@@ -85,8 +95,8 @@ def _check_token(
         return Caller(user=claims.user, may_pull=lambda other: "pull" in grants.get(other, ()))
     realm = auth.realm or f"{request.scheme}://{request.header('host')}/token"
     challenge = f'Bearer realm="{realm}",service="{auth.service}"'
-    if name:
-        challenge += f',scope="{_scope(name, actions)}"'
+    if scopes:
+        challenge += f',scope="{" ".join(scopes)}"'
     if token and is_bearer:
         challenge += f',error="{"invalid_token" if claims is None else "insufficient_scope"}"'
     headers = (("WWW-Authenticate", challenge),)

@@ -13,6 +13,7 @@ from ci_registry.registry_server.call import Call, check_name
 from ci_registry.registry_server.faults import end_with, start_with
 from ci_registry.registry_server.message import (
     BodyInterruptedError,
+    Headers,
     RefusalError,
     Request,
     Response,
@@ -21,6 +22,8 @@ from ci_registry.registry_server.message import (
 from ci_registry.registry_server.metrics import CONTENT_TYPE
 from ci_registry.registry_server.options import Options
 from ci_registry.registry_server.store import Store
+
+SERVER = "ci-registry"
 
 _Part = Callable[[Call], Response]
 
@@ -118,7 +121,7 @@ def handle(store: Store, request: Request, options: Options) -> Response:
     action = options.faults.take(request)
     scripted = start_with(action, request)
     if isinstance(scripted, Response):
-        return _finished(scripted, request)
+        return _finished(scripted, request, options)
     try:
         response = _answer(store, scripted, options)
     except RefusalError as refusal:
@@ -129,12 +132,14 @@ def handle(store: Store, request: Request, options: Options) -> Response:
         if action is None:
             raise
         response = Response(status=0)
-    return _finished(end_with(action, response), request)
+    return _finished(end_with(action, response), request, options)
 
 
-def _finished(response: Response, request: Request) -> Response:
-    version = (("Docker-Distribution-API-Version", "registry/2.0"),)
-    response = replace(response, headers=version + response.headers)
+def _finished(response: Response, request: Request, options: Options) -> Response:
+    ours: Headers = (("Docker-Distribution-API-Version", "registry/2.0"),)
+    if options.conditional_put and options.upstream is None:
+        ours += (("Server", SERVER),)  # by this, clients know that a conditional PUT is safe
+    response = replace(response, headers=ours + response.headers)
     return response.without_body() if request.method == "HEAD" else response
 
 
@@ -171,7 +176,9 @@ def _caller(route: _Route, method: str, call: Call) -> Caller:
     if route.access is _Access.PASSWORD:
         return Caller(user=check_login(call.request, call.options))
     actions = {"GET": ("pull",), "DELETE": ("delete",)}.get(method, ("pull", "push"))
-    return check_access(call.request, call.options, call.name, actions)
+    source = call.request.parameter("from") if call.request.parameter("mount") else None
+    named = check_name(source) if source else ""  # it is about to stand in a challenge
+    return check_access(call.request, call.options, call.name, actions, source=named)
 
 
 def _part(route: _Route, method: str, path: str, call: Call) -> _Part:

@@ -122,6 +122,16 @@ def test_a_mount_needs_the_right_to_read_the_source(guarded: Asked) -> None:
     assert guarded("POST", mount, headers=both).status == 201
 
 
+def test_the_challenge_of_a_mount_asks_for_the_right_to_read_its_source(guarded: Asked) -> None:
+    answer = guarded("POST", f"{UPLOADS}?mount={DIGEST}&from=team/base")
+    assert answer.status == 401
+    assert 'scope="repository:a:pull,push repository:team/base:pull"' in answer.header(
+        "www-authenticate"
+    )
+    forged = guarded("POST", f'{UPLOADS}?mount={DIGEST}&from=x",realm="evil')
+    assert (forged.status, forged.header("www-authenticate")) == (400, "")
+
+
 def test_without_token_service_there_is_no_token_endpoint(ask: Asked) -> None:
     assert ask("GET", "/token").status == 404
 
