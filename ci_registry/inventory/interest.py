@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ci_registry.errors import IntegrityError
+from ci_registry.inventory.composer import composer_names
+from ci_registry.inventory.conda import conda_names
+from ci_registry.inventory.egg import sift_egg
+from ci_registry.inventory.jar import ARCHIVES, LARGEST_BYTES, sift_jar
 from ci_registry.inventory.limits import KIB, MIB
 from ci_registry.inventory.owned_paths import may_hold_packages
-
-
-class UnreadableError(IntegrityError):
-    """A file of interest is not what its name says; the message becomes the problem of the file."""
+from ci_registry.inventory.ruby import gem_head
 
 
 class Reader(StrEnum):
@@ -22,6 +22,11 @@ class Reader(StrEnum):
     PYTHON = "python"
     NODE = "node"
     SBOM = "sbom"
+    JAVA = "java"
+    RUBY = "ruby"
+    COMPOSER = "composer"
+    DOTNET = "dotnet"
+    CONDA = "conda"
     NOBODY = "nobody"
     """A package database that we can't read: its presence is reported."""
 
@@ -69,6 +74,17 @@ _RECORD = Interest(reader=Reader.PYTHON, ecosystem="pypi")
 """Its presence says that a package is there, in case the metadata is not."""
 _NODE = Interest(reader=Reader.NODE, ecosystem="npm", limit_bytes=4 * MIB)
 
+_JAVA = Interest(reader=Reader.JAVA, ecosystem="maven", limit_bytes=LARGEST_BYTES, sift=sift_jar)
+_EGG = Interest(reader=Reader.PYTHON, ecosystem="pypi", limit_bytes=LARGEST_BYTES, sift=sift_egg)
+_GEM = Interest(reader=Reader.RUBY, ecosystem="gem", limit_bytes=4 * MIB, condense=gem_head)
+_COMPOSER = Interest(
+    reader=Reader.COMPOSER, ecosystem="composer", limit_bytes=64 * MIB, condense=composer_names
+)
+_NUGET = Interest(reader=Reader.DOTNET, ecosystem="nuget", limit_bytes=16 * MIB)
+_CONDA = Interest(
+    reader=Reader.CONDA, ecosystem="conda", limit_bytes=64 * MIB, condense=conda_names
+)
+
 
 def _unread(ecosystem: str, what: str) -> Interest:
     return Interest(reader=Reader.NOBODY, ecosystem=ecosystem, what=what)
@@ -76,15 +92,9 @@ def _unread(ecosystem: str, what: str) -> Interest:
 
 _APK = _unread("apk", "apk database")
 _RPM = _unread("rpm", "rpm database")
-_JAVA = _unread("maven", "Java archive")
-_GEM = _unread("gem", "Ruby gem specification")
-_COMPOSER = _unread("composer", "Composer database")
-_NUGET = _unread("nuget", ".NET dependency list")
-_CONDA = _unread("conda", "conda package record")
 _ALPM = _unread("alpm", "pacman database")
 _NIX = _unread("nix", "Nix store database")
 _OPKG = _unread("opkg", "opkg database")
-_EGG = _unread("pypi", "zipped Python egg")
 _BITNAMI = _unread("bitnami", "Bitnami component list")
 _PNP = _unread("npm", "Yarn Plug'n'Play map")
 GO_BINARY = _unread("golang", "Go binary")
@@ -170,9 +180,8 @@ _BY_EXTENSION: dict[str, Callable[[str], Interest | None]] = {
     "egg-info": _ending(".egg-info", _PYTHON),
     "egg": _ending(".egg", _EGG),
     "spdx": _bitnami,
-    "jar": _ending(".jar", _JAVA),
-    "war": _ending(".war", _JAVA),
-    "ear": _ending(".ear", _JAVA),
+    **{ending[1:]: _ending(ending, _JAVA) for ending in ARCHIVES},
+    **{ending[1:].upper(): _ending(ending.upper(), _JAVA) for ending in ARCHIVES},
 }
 
 

@@ -11,10 +11,10 @@ from ci_registry.inventory.interest import (
     RUST_BINARY,
     Interest,
     Reader,
-    UnreadableError,
     interest_in,
 )
 from ci_registry.inventory.limits import KIB, Limits
+from ci_registry.inventory.reading import UnreadableError
 from ci_registry.inventory.sums import Sums
 from ci_registry.inventory.tar_stream import Header, Kind, TarStream
 from ci_registry.inventory.verified import OpenBlob, VerifiedBlob, opened

@@ -16,11 +16,16 @@ Readers of system packages (dpkg, apk, rpm) need the distribution and stand in `
 
 from collections.abc import Callable, Mapping, Sequence
 
+from ci_registry.inventory.composer import read_composer
+from ci_registry.inventory.conda import read_conda
+from ci_registry.inventory.dotnet import read_dotnet
 from ci_registry.inventory.embedded_sbom import read_embedded_sboms
 from ci_registry.inventory.interest import Reader
+from ci_registry.inventory.java import read_java
 from ci_registry.inventory.node import read_node
 from ci_registry.inventory.python import read_python
 from ci_registry.inventory.reading import ImageFile, Reading
+from ci_registry.inventory.ruby import read_ruby
 
 ReadFiles = Callable[[Sequence[ImageFile]], Reading]
 
@@ -28,4 +33,9 @@ LANGUAGE_READERS: Mapping[Reader, ReadFiles] = {
     Reader.PYTHON: read_python,
     Reader.NODE: read_node,
     Reader.SBOM: read_embedded_sboms,
+    Reader.JAVA: read_java,
+    Reader.RUBY: read_ruby,
+    Reader.COMPOSER: read_composer,
+    Reader.DOTNET: read_dotnet,
+    Reader.CONDA: read_conda,
 }

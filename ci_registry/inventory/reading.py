@@ -3,7 +3,12 @@
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from ci_registry.errors import IntegrityError
 from ci_registry.findings import Package, UnreadDatabase
+
+
+class UnreadableError(IntegrityError):
+    """A file of interest is not what its name says; the message becomes the problem of the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -375,16 +375,9 @@ RUST = b"\x7fELF" + bytes(400_000) + b".text\0.dep-v0\0.data\0"
         ("rpm", "var/lib/rpm/Packages", "x"),
         ("golang", "usr/local/bin/app", GO),
         ("cargo", "usr/local/bin/app", RUST),
-        ("maven", "app/service.jar", "PK"),
-        ("maven", "app/service.war", "PK"),
-        ("gem", "usr/lib/ruby/gems/3.1.0/specifications/rack-2.0.gemspec", "x"),
-        ("composer", "app/vendor/composer/installed.json", "{}"),
-        ("nuget", "app/service.deps.json", "{}"),
-        ("conda", "opt/conda/conda-meta/numpy-1.0-0.json", "{}"),
         ("alpm", "var/lib/pacman/local/bash-5.2/desc", "x"),
         ("nix", "nix/var/nix/db/db.sqlite", "x"),
         ("npm", "app/.pnp.cjs", "x"),
-        ("pypi", "usr/lib/python3/site-packages/a-1.0-py3.11.egg", "PK"),
     ],
 )
 def test_a_database_without_reader_is_named(
@@ -393,6 +386,24 @@ def test_a_database_without_reader_is_named(
     found = inventory(tmp_path, BASE, {path: content})
     assert [(u.kind, u.path) for u in found.unread] == [(kind, path)]
     assert found.unread[0].reason.endswith("there is no reader for it")
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "content"),
+    [
+        ("maven", "app/service.jar", "PK"),
+        ("maven", "app/service.WAR", "PK"),
+        ("maven", "app/plugin.hpi", "PK"),
+        ("gem", "usr/lib/ruby/gems/3.1.0/specifications/rack-2.0.gemspec", "x"),
+        ("composer", "app/vendor/composer/installed.json", "{}"),
+        ("nuget", "app/service.deps.json", "{}"),
+        ("conda", "opt/conda/conda-meta/numpy-1.0-0.json", "{}"),
+        ("pypi", "usr/lib/python3/site-packages/a-1.0-py3.11.egg", "PK"),
+    ],
+)
+def test_a_damaged_database_is_named(tmp_path: Path, kind: str, path: str, content: str) -> None:
+    found = inventory(tmp_path, BASE, {path: content})
+    assert [(u.kind, u.path) for u in found.unread] == [(kind, path)]
 
 
 def test_a_removed_database_is_no_gap(tmp_path: Path) -> None:
@@ -415,7 +426,7 @@ def test_an_ordinary_program_and_a_text_about_go_are_no_gap(tmp_path: Path) -> N
 def test_many_archives_are_summed_up(tmp_path: Path) -> None:
     found = inventory(tmp_path, {f"app/{n:03}.jar": "PK" for n in range(120)})
     assert len(found.unread) == 50
-    assert found.unread[-1].reason.endswith("70 more like it")
+    assert found.unread[-1].reason.endswith("70 more Java archives could not be read")
 
 
 def test_a_package_file_that_is_too_large_is_named(tmp_path: Path) -> None:
