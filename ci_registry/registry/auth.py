@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from ci_registry.errors import AccessError, IntegrityError, RegistryError
+from ci_registry.errors import AccessError, IntegrityError, NetworkError, RegistryError
 from ci_registry.network.client import HttpClient
 from ci_registry.network.message import (
     Headers,
@@ -76,6 +76,14 @@ def _primary(access: Access) -> str:
 class _Token:
     value: Secret
     expires_at: float
+    lifetime_s: float
+    challenge: Challenge
+    scopes: tuple[str, ...]
+    """What it was asked for with, to ask again."""
+
+    def lasts(self, lasting_s: float, now: float) -> bool:
+        """Whether it lasts so long; of one that never would, half of its life is enough."""
+        return self.expires_at - now >= min(lasting_s, self.lifetime_s / 2)
 
 
 class Authorizer:
@@ -113,16 +121,37 @@ class Authorizer:
         self._basic: dict[str, Secret] = {}
         self._logins: dict[str, Credentials | None] = {}
 
-    def current(self, access: Access) -> Secret | None:
-        """Return what a request may be sent with now; None: nothing is known yet, so try without."""
+    def current(self, access: Access, *, lasting_s: float = 0.0) -> Secret | None:
+        """Return what a request may be sent with now; None: nothing is known yet, so try without.
+
+        A token that ends within `lasting_s` is renewed first; when that fails, it is used as it is.
+        """
         now = self._monotonic()
         with self._lock:
             if (repository := _primary(access)) in self._basic:
                 return self._basic[repository]
             for known, token in self._tokens.items():
                 if access <= known and token.expires_at > now:
-                    return token.value
-        return None
+                    break
+            else:
+                return None
+        return token.value if token.lasts(lasting_s, now) else self._prolonged(known, token)
+
+    def _prolonged(self, access: Access, old: _Token) -> Secret:
+        with self._lock:
+            lock = self._locks.setdefault(access, threading.Lock())
+        with lock:
+            token = self._tokens.get(access, old)
+            if token is old:
+                try:
+                    token = self._fetch_token(
+                        old.challenge, old.scopes, self._login(_primary(access))
+                    )
+                except (AccessError, RegistryError, NetworkError):
+                    return old.value  # still good: if it ends too early, the registry says so
+                with self._lock:
+                    self._tokens[access] = token
+        return token.value
 
     def answer(
         self,
@@ -197,7 +226,8 @@ class Authorizer:
         if login is not None and login.registry_token:
             lifetime_s = self._client.settings.budget_s
             value = Secret(f"Bearer {login.registry_token.reveal()}")
-            return _Token(value, self._monotonic() + lifetime_s)
+            end = self._monotonic() + lifetime_s
+            return _Token(value, end, lifetime_s, challenge, needed)
         realm = self._checked_realm(challenge.parameters.get("realm", ""))
         scopes = _merged_scopes((*needed, challenge.parameters.get("scope", "")))
         service = challenge.parameters.get("service", "")
@@ -209,7 +239,9 @@ class Authorizer:
         answer = self._client.request(request, max_body_bytes=_MAX_TOKEN_BYTES)
         if not answer.ok:
             raise self._refused(answer, realm, login)
-        return self._parsed(answer, asked_at)
+        value, lifetime_s = self._parsed(answer)
+        end = asked_at + lifetime_s - min(_MARGIN_S, lifetime_s / 5)
+        return _Token(value, end, lifetime_s, challenge, needed)
 
     def _checked_realm(self, realm: str) -> str:
         """Refuse to send a login over plain HTTP, unless the registry itself is spoken to like that."""
@@ -247,7 +279,8 @@ class Authorizer:
             status=answer.status,
         )
 
-    def _parsed(self, answer: Response, asked_at: float) -> _Token:
+    def _parsed(self, answer: Response) -> tuple[Secret, float]:
+        """Return the value of a token and how many seconds it lives."""
         what = f"answer of the token service of {self._host}"
         try:
             document = as_object(parse_json(answer.body, what=what), what=what)
@@ -259,8 +292,7 @@ class Authorizer:
         lifetime = document.get("expires_in")
         known = isinstance(lifetime, int | float) and not isinstance(lifetime, bool)
         lifetime_s = float(lifetime) if known else _DEFAULT_LIFETIME_S  # type: ignore[arg-type]
-        margin_s = min(_MARGIN_S, lifetime_s / 5)
-        return _Token(Secret(f"Bearer {value}"), asked_at + lifetime_s - margin_s)
+        return Secret(f"Bearer {value}"), lifetime_s
 
 
 def _merged_scopes(scopes: Iterable[str]) -> tuple[str, ...]:

@@ -17,19 +17,28 @@ def verified(
 ) -> Iterator[bytes]:
     """Yield `chunks` and compare their digest, and their size when it is known.
 
+    The last piece is held back until the digest has matched: who stops there has sent nothing whole.
+
     Raises:
         IntegrityError: at the end when they differ, or as soon as there are more bytes than `size_bytes`.
     """
     hasher = Hasher(digest.algorithm)
     sized = chunks if size_bytes is None else _sized(chunks, size_bytes, what=what)
+    held = b""
     for chunk in sized:
+        if not chunk:
+            continue
         hasher.update(chunk)
-        yield chunk
+        if held:
+            yield held
+        held = chunk
     if hasher.digest != digest:
         raise IntegrityError(
             f"{what}: the bytes have digest {hasher.digest}, expected {digest}",
             hint="the content was damaged or replaced: fetch or build the image again",
         )
+    if held:
+        yield held
 
 
 def _sized(chunks: Iterable[bytes], size_bytes: int, *, what: str) -> Iterator[bytes]:

@@ -25,8 +25,10 @@ from ci_registry.network.message import (
 from ci_registry.oci.reference import DEFAULT_REGISTRY
 from ci_registry.registry.auth import Access, Authorizer
 from ci_registry.registry.credentials import CredentialSource
+from ci_registry.registry.failures import failure, is_page
 from ci_registry.registry.quirks import better_known, quirks_of_host
 from ci_registry.registry.rate_limits import rate_limit_of
+from ci_registry.secret import Secret
 
 DOCKER_HUB_HOST = "registry-1.docker.io"
 _MOST_WARNINGS = 100
@@ -112,12 +114,15 @@ class Session:
         body: Body | None = None,
         size_bytes: int = 0,
         retry: bool = True,
+        lasting_s: float = 0.0,
     ) -> Response:
         """Send a request; one 401 is answered with a new token, and what comes then is returned.
 
+        A token that ends within `lasting_s` is not used if a new one would last longer.
+
         Raises:
             AccessError: the token service refused us.
-            RegistryError: the token service failed.
+            RegistryError: the token service failed, or somebody else's web page came as success.
             NetworkError: as `HttpClient.request`.
         """
         request, response = self._asked(
@@ -126,11 +131,14 @@ class Session:
             ),
             access,
             lambda request: self.client.request(request, retry=retry),
+            lasting_s=lasting_s,
         )
         if again := self._answered(response.status, response, request, access):
             response = self.client.request(again, retry=retry)
         self._learn(response)
         self._show_warnings(response.headers)
+        if response.ok and is_page(response.body):
+            raise failure(response, doing=f"use the answer to {request.shown}", host=self.host)
         return response
 
     @contextlib.contextmanager
@@ -169,19 +177,25 @@ class Session:
             return url
         return ""
 
+    def login_for(self, access: Access) -> Secret | None:
+        """Return what a request would be sent with now, None when nothing is known yet."""
+        return self._authorizer.current(access)
+
     def _asked(
         self,
         request: Request,
         access: Access,
         ask: Callable[[Request], _Answer],
+        *,
+        lasting_s: float = 0.0,
     ) -> tuple[Request, _Answer]:
         """Send a request with what is known of scheme and login; returns it as it was sent, and the answer."""
-        sent = self._authorized(request, access)
+        sent = self._authorized(request, access, lasting_s)
         try:
             answer = ask(sent)
         except TlsExpectedError:
             self._move_to_tls(sent.perhaps_tls)
-            sent = self._authorized(request, access)
+            sent = self._authorized(request, access, lasting_s)
             return sent, ask(sent)
         self._perhaps_tls = None
         return sent, answer
@@ -193,14 +207,14 @@ class Session:
             self.origin, self._perhaps_tls = by_tls, None
             self._authorizer = self._new_authorizer()
 
-    def _authorized(self, request: Request, access: Access) -> Request:
+    def _authorized(self, request: Request, access: Access, lasting_s: float = 0.0) -> Request:
         origin = origin_of(request.url)
         if origin == self._guessed != self.origin:
             path = request.url.partition("://")[2].partition("/")[2]
             request, origin = dataclasses.replace(request, url=f"{self.origin}/{path}"), self.origin
         if origin != self.origin:
             return request  # an upload location elsewhere: our token is none of its business
-        value = self._authorizer.current(access)
+        value = self._authorizer.current(access, lasting_s=lasting_s)
         return dataclasses.replace(request, authorization=value, perhaps_tls=self._perhaps_tls)
 
     def _answered(

@@ -1,8 +1,10 @@
 """Uploads one blob: skip, mount, or POST and one monolithic PUT (distribution-spec 1.1, Pushing blobs)."""
 
 import contextlib
+import threading
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future
 
 from ci_registry.errors import (
     AccessError,
@@ -20,11 +22,18 @@ from ci_registry.registry.content import opened_blob
 from ci_registry.registry.failures import error_of, failure
 from ci_registry.registry.interface import BlobOutcome, BlobSource, PushedBlob
 from ci_registry.registry.session import Session
+from ci_registry.secret import Secret
 
 _LOST_UPLOADS = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
 _MOST_MOUNTS = 4
-_UNASKED_BYTES = 1024 * 1024
-"""Up to this size sending a blob costs no more than one more question."""
+_UNASKED_BYTES = 4 * 1024 * 1024
+"""Up to this size sending a blob costs no more than one more question (40 ms at 100 MB/s)."""
+_STALE_S = 10.0
+"""An upload that has waited longer for the first bytes of its source is opened again."""
+_SLOW_BYTES_PER_S = 1024 * 1024
+"""How slow an upload may be whose token is to last until its end."""
+_LONGEST_UPLOAD_S = 600.0
+_NOBODY = Secret("nobody")
 
 
 class Uploader:
@@ -35,8 +44,15 @@ class Uploader:
         self._repository = repository
         self._name = f"{session.host}/{repository}"
         self._write = access_to(repository, "pull", "push")
+        self._lock = threading.Lock()
         self._seen: set[Digest] = set()
         """What was uploaded here before."""
+        self._stored: Digest | None = None
+        """A blob that was sent, to learn from."""
+        self._refused: dict[str, Secret | None] = {}
+        """Repositories that mounts were refused from, and the login that was used."""
+        self._under_way: dict[Digest, Future[bool]] = {}
+        """Uploads that others wait for; they end with whether the blob is there."""
 
     def size_of(self, digest: Digest, access: Access) -> int | None:
         """Return the size of a blob, None when it is absent."""
@@ -61,8 +77,36 @@ class Uploader:
     ) -> PushedBlob:
         """Make sure that a blob is there; a lost upload is begun again, within the client's retries.
 
+        Whoever comes with a blob that another thread is sending waits, and sends it when that failed.
         With `is_new` the caller knows that the repository does not have it, and no request asks.
         """
+        digest = descriptor.digest
+        while True:
+            mine: Future[bool] = Future()
+            with self._lock:
+                first = self._under_way.setdefault(digest, mine)
+            if first is mine:
+                break
+            if first.result():
+                return PushedBlob(digest=digest, outcome=BlobOutcome.PRESENT)
+        is_there = False
+        try:
+            pushed = self._push(descriptor, source, mount_from, is_new=is_new)
+            is_there = True
+            return pushed
+        finally:
+            with self._lock:
+                del self._under_way[digest]
+            mine.set_result(is_there)
+
+    def _push(
+        self,
+        descriptor: Descriptor,
+        source: BlobSource,
+        mount_from: tuple[str, ...],
+        *,
+        is_new: bool,
+    ) -> PushedBlob:
         digest = descriptor.digest
         sources = self._mountable(mount_from)
         location: str | None = ""
@@ -84,8 +128,10 @@ class Uploader:
             f"upload of {digest} to {self._name}", host=self._session.origin.netloc
         )
         while True:
-            trouble, response = self._attempt(location or self.begin(), descriptor, source)
+            trouble, response = self._attempt(location, descriptor, source)
             if trouble is None:
+                if self._session.honours_own_mounts is None:
+                    self._stored = digest
                 return PushedBlob(
                     digest=digest, outcome=BlobOutcome.UPLOADED, bytes_sent=descriptor.size
                 )
@@ -98,10 +144,13 @@ class Uploader:
                     digest=digest, outcome=BlobOutcome.UPLOADED, bytes_sent=descriptor.size
                 )
 
-    def begin(self) -> str:
-        """Open an upload and return its location."""
+    def begin(self, size_bytes: int = 0) -> str:
+        """Open an upload and return its location; the token is renewed when it may not last for so much."""
         response = self._session.send(
-            "POST", self._session.url(f"{self._repository}/blobs/uploads/"), self._write
+            "POST",
+            self._session.url(f"{self._repository}/blobs/uploads/"),
+            self._write,
+            lasting_s=_longest_s(size_bytes),
         )
         return self._location(response)
 
@@ -142,14 +191,33 @@ class Uploader:
             self._session.honours_own_mounts = True
             return None
         location = self._location(response)
-        surely_absent = self._session.honours_own_mounts or (
-            descriptor.size <= _UNASKED_BYTES and descriptor.digest not in self._seen
-        )
-        if surely_absent or not self._is_present(descriptor):
+        if self._session.honours_own_mounts or self._is_absent(descriptor):
             return location
         self._session.honours_own_mounts = False
         self.cancel(location)
         return None
+
+    def _is_absent(self, descriptor: Descriptor) -> bool:
+        """Whether a blob that a mount did not find has to be sent; small ones that are new here have."""
+        if descriptor.digest not in self._seen:
+            if descriptor.size <= _UNASKED_BYTES:
+                return True
+            if self._session.honours_own_mounts is None and self._learn_of_own_mounts():
+                return True
+        return not self._is_present(descriptor)
+
+    def _learn_of_own_mounts(self) -> bool:
+        """Mount a blob that was just sent from its own repository: once, if there is one."""
+        with self._lock:
+            stored, self._stored = self._stored, None
+        if stored is None:
+            return False
+        response = self._try_mount(stored, self._repository)
+        if response is not None and response.status == 202:
+            self.cancel(self._location(response))
+        honoured = response is not None and response.status == 201
+        self._session.honours_own_mounts = honoured
+        return honoured
 
     def _mountable(self, mount_from: tuple[str, ...]) -> tuple[str, ...]:
         """Return the other repositories of this registry among these names."""
@@ -158,13 +226,23 @@ class Uploader:
         return tuple(name for name in names if name != self._repository)[:_MOST_MOUNTS]
 
     def _mount(self, digest: Digest, sources: tuple[str, ...]) -> str | None:
-        """Try to mount; returns None when that worked, else an upload location, or nothing yet (empty)."""
+        """Try to mount; returns None when that worked, else an upload location, or nothing yet (empty).
+
+        A pair of repositories whose mount was refused is not tried again with the same login.
+        """
         location = ""
         for source in sources:
+            login = self._session.login_for(self._write | access_to(source, "pull"))
+            if self._refused.get(source, _NOBODY) == login:
+                continue
             if location:
                 self.cancel(location)
             response = self._try_mount(digest, source)
-            if response is not None and response.status == 201:
+            if response is None:
+                self._refused[source] = self._session.login_for(
+                    self._write | access_to(source, "pull")
+                )
+            elif response.status == 201:
                 return None
             location = self._location(response) if response is not None else ""
         return location
@@ -194,29 +272,34 @@ class Uploader:
     def _attempt(
         self, location: str, descriptor: Descriptor, source: BlobSource
     ) -> tuple[CiRegistryError | None, Response | None]:
-        """PUT the blob once; returns what went wrong if another upload may cure it, else raises."""
+        """PUT the blob once; returns what went wrong if another upload may cure it, else raises.
+
+        The source is open before the upload is: a slow one keeps no upload and no connection waiting.
+        """
         digest = descriptor.digest
         what = f"blob {digest}"
-
-        def body() -> Iterator[bytes]:
-            with opened_blob(source, descriptor, what=what) as chunks:
-                yield from chunks
-
-        separator = "&" if "?" in location else "?"
-        try:
-            response = self._session.send(
-                "PUT",
-                f"{location}{separator}digest={digest}",  # as text: the location's query is not ours
-                self._write,
-                headers={"Content-Type": "application/octet-stream"},
-                body=body,
-                size_bytes=descriptor.size,
-                retry=False,
-            )
-        except NetworkError as error:
-            if not self._session.client.is_transient(error):
-                raise
-            return error, None
+        asked_at = self._session.client.monotonic()
+        with _in_hand(source, descriptor, what) as body:
+            if location and self._session.client.monotonic() - asked_at > _STALE_S:
+                self.cancel(location)
+                location = ""
+            location = location or self.begin(descriptor.size)
+            separator = "&" if "?" in location else "?"
+            try:
+                response = self._session.send(
+                    "PUT",
+                    f"{location}{separator}digest={digest}",  # as text: the query is not ours
+                    self._write,
+                    headers={"Content-Type": "application/octet-stream"},
+                    body=body,
+                    size_bytes=descriptor.size,
+                    retry=False,
+                    lasting_s=_longest_s(descriptor.size),
+                )
+            except NetworkError as error:
+                if not self._session.client.is_transient(error):
+                    raise
+                return error, None
         if response.status in (200, 201, 204):
             self._check_digest(response, digest)
             return None, response
@@ -232,6 +315,35 @@ class Uploader:
 
     def _failure(self, response: Response, doing: str, *, writing: bool = True) -> CiRegistryError:
         return failure(response, doing=doing, host=self._session.host, writing=writing)
+
+
+_Body = Callable[[], Iterator[bytes]]
+
+
+@contextlib.contextmanager
+def _in_hand(source: BlobSource, descriptor: Descriptor, what: str) -> Iterator[_Body]:
+    """Open a source and read its first piece; a body that is asked for again opens the source again."""
+
+    def read() -> Generator[bytes, None, None]:
+        with opened_blob(source, descriptor, what=what) as chunks:
+            yield from chunks
+
+    begun = read()
+    waiting = [next(begun, b"")]
+
+    def body() -> Iterator[bytes]:
+        if not waiting:
+            yield from read()
+            return
+        yield waiting.pop()
+        yield from begun
+
+    with contextlib.closing(begun):
+        yield body
+
+
+def _longest_s(size_bytes: int) -> float:
+    return min(size_bytes / _SLOW_BYTES_PER_S, _LONGEST_UPLOAD_S)
 
 
 def _reason(trouble: CiRegistryError) -> str:

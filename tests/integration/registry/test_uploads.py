@@ -10,16 +10,17 @@ from ci_registry.cancel import Cancel
 from ci_registry.errors import IntegrityError
 from ci_registry.oci.digest import Hasher, digest_of
 from ci_registry.oci.manifest import Descriptor
+from ci_registry.registry.content import CheckedSource
 from ci_registry.registry.interface import BlobOutcome, Repository
 from ci_registry.registry.layout import Layout
 from ci_registry.registry.transfer import blobs_of, copy_image, manifests_of, upload_blobs
-from ci_registry.registry_server.options import Answer, Fault
+from ci_registry.registry_server.options import Answer, Fault, TokenAuth
 from tests.support.images import ImageSpec, make_layout
 from tests.support.registry import RunningRegistry, running_registry
-from tests.support.remote import remote_repository
+from tests.support.remote import login, remote_repository
 
 SMALL = b"small" * 100
-LARGE = bytes(range(256)) * 8192
+LARGE = bytes(range(256)) * (5 * 4096)
 
 
 def blob(data: bytes) -> Descriptor:
@@ -90,6 +91,81 @@ def test_a_large_blob_is_looked_for_until_mounts_are_known_to_find_it() -> None:
         assert methods(registry) == ["POST"]
         assert push(target, LARGE[1:]) is BlobOutcome.UPLOADED
         assert methods(registry) == ["POST", "PUT"]
+
+
+def test_a_blob_that_was_just_sent_shows_whether_mounts_find_anything() -> None:
+    with running_registry() as registry, remote_repository(registry.host, "a/b") as target:
+        push(target, SMALL)
+        methods(registry)
+        for start in (1, 2):
+            assert push(target, LARGE[start:]) is BlobOutcome.UPLOADED
+        assert methods(registry) == ["POST", "POST", "PUT", "POST", "PUT"]
+    with (
+        running_registry(mount=False) as registry,
+        remote_repository(registry.host, "a/b") as target,
+    ):
+        push(target, SMALL)
+        methods(registry)
+        for start in (1, 2):
+            assert push(target, LARGE[start:]) is BlobOutcome.UPLOADED
+        assert methods(registry) == [
+            *("POST", "POST", "DELETE", "HEAD", "PUT"),
+            *("HEAD", "POST", "PUT"),
+        ]
+
+
+def test_a_refused_mount_is_not_tried_again_with_the_same_login() -> None:
+    with running_registry() as registry, remote_repository(registry.host, "a/b") as target:
+        refusal = Fault(
+            action=Answer(status=401), method="POST", path="mount=.*from=other%2Fapp", times=0
+        )
+        registry.faults.add(refusal)
+        for start in (0, 1, 2):
+            outcome = target.push_blob(
+                blob(SMALL[start:]),
+                lambda start=start: iter((SMALL[start:],)),  # type: ignore[misc]
+                mount_from=(f"{registry.host}/other/app",),
+            ).outcome
+            assert outcome is BlobOutcome.UPLOADED
+        asked = [one for one in registry.seen if "from=other" in one.path]
+        assert len(asked) == 1
+
+
+def test_after_a_new_login_a_refused_mount_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    auth = TokenAuth(key=b"k" * 32, lifetime_s=40.0)
+    clock = [1000.0]
+    with (
+        running_registry(users={"ci": "pw"}, token_auth=auth, clock=lambda: clock[0]) as registry,
+        remote_repository(
+            registry.host, "a/b", credentials=login(registry.host, "ci", "pw")
+        ) as target,
+    ):
+        monkeypatch.setattr(target._session._authorizer, "_monotonic", lambda: clock[0])
+        refusal = Fault(  # the first request is told to log in
+            action=Answer(status=404), method="POST", path="from=other%2Fapp", times=0, after=1
+        )
+        registry.faults.add(refusal)
+
+        def asked() -> int:
+            return sum("from=other" in one.path for one in registry.seen)
+
+        def push_next(start: int) -> None:
+            target.push_blob(
+                blob(SMALL[start:]),
+                lambda: iter((SMALL[start:],)),
+                mount_from=(f"{registry.host}/other/app",),
+            )
+
+        push_next(0)
+        push_next(1)
+        before = asked()
+        clock[0] += 60.0  # the token has ended, the next one may allow more
+        push_next(2)
+        push_next(3)
+        assert before == 2
+        assert asked() == 3
 
 
 @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
@@ -169,8 +245,6 @@ def test_damage_in_a_source_that_checks_itself_keeps_the_blob_out(
 
 
 def test_a_source_of_another_size_is_refused_though_it_is_checked(tmp_path: Path) -> None:
-    from ci_registry.registry.content import CheckedSource
-
     def chunks() -> Iterator[bytes]:
         yield SMALL
 
