@@ -19,5 +19,5 @@ class SbomDocument:
     """Name and version of the program that made it: `ci-registry 1.0.0`."""
     coverage: Coverage | None = None
     """The coverage record of the scan, when there was one."""
-    base_diff_ids: tuple[str, ...] = ()
-    """Diff ids of the layers that come from the base image; empty when the base is not known."""
+    names_unread: bool = True
+    """Whether it says what its maker could not read; the SBOMs of other programs do not."""
