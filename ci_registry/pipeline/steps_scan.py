@@ -33,7 +33,7 @@ def scan(image: ImageRun, run: RunContext) -> Done:
                     f"{result.scanner} {result.scanner_version}: {len(result.findings)} findings",
                     *(
                         f"database: {d.name} {d.built_at or 'undated'}"
-                        for d in result.coverage.databases
+                        for d in (*result.coverage.databases, *result.coverage.lists)
                     ),
                     *result.notes,
                 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ci_registry.findings import (
     ACCEPTABLE_GAPS,
@@ -16,6 +16,7 @@ from ci_registry.policy.model import AcceptedGap, Policy, end_of, image_matches
 from ci_registry.results import JudgedGap, Verdict
 
 _MOST_PACKAGES = 50
+_CLOCK_SKEW = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,7 @@ def judge_coverage(
     gaps: list[JudgedGap] = []
     used: list[AcceptedGap] = []
     for scan in scans:
-        for gap in (*scan.coverage.gaps, *_unnamed_gaps(scan)):
+        for gap in (*scan.coverage.gaps, *_unnamed_gaps(scan), *_kev_gaps(policy, scan, now)):
             fitting = [a for a in mine if _fits(a, gap)]
             accepted = max(
                 (a for a in fitting if now < end_of(a.expires)),
@@ -85,6 +86,27 @@ def _unnamed_gaps(scan: ScanResult) -> Iterator[CoverageGap]:
         detail = "the scan names no advisory database that it used"
         yield CoverageGap(gap=Gap.DATABASE_ABSENT, detail=detail)
     yield from _undecided_gaps(scan)
+
+
+def _kev_gaps(policy: Policy, scan: ScanResult, now: datetime) -> Iterator[CoverageGap]:
+    """Name what is wrong with the list that a rule of the policy counts by."""
+    if not policy.uses_kev or scan.status is not ScanStatus.COMPLETE:
+        return
+    dates = [item.built_at for item in scan.coverage.lists if item.name == "kev"]
+    found = dates[0] if dates else None
+    if found is None:
+        detail = (
+            "the policy asks for known exploited vulnerabilities, but the scan had no list of them: "
+            "build the advisory database with --kev"
+        )
+        yield CoverageGap(gap=Gap.KEV_ABSENT, detail=detail)
+    elif not now - policy.max_kev_age <= found <= now + _CLOCK_SKEW:
+        allowed = policy.max_kev_age.total_seconds() / 86400
+        detail = (
+            f"the list of known exploited vulnerabilities is of {found.isoformat()}, and may be "
+            f"{allowed:g} days old"
+        )
+        yield CoverageGap(gap=Gap.KEV_STALE, detail=detail)
 
 
 def _undecided_gaps(scan: ScanResult) -> Iterator[CoverageGap]:

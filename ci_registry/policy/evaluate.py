@@ -91,7 +91,11 @@ class _Counted:
     def is_selected(self, policy: Policy, rule: Rule) -> bool:
         """Whether `rule` is about it, waived or not."""
         severity = policy.effective(self.group.finding.severity)
-        return self.group.is_decided and rule.selects(severity, has_fix=self.group.has_fix)
+        return self.group.is_decided and rule.selects(
+            severity,
+            has_fix=self.group.has_fix,
+            known_exploited=self.group.finding.known_exploited,
+        )
 
 
 class _WaiverBook:

@@ -30,6 +30,12 @@ def explain_policy(policy: Policy) -> str:
         lines.append("Findings of UNKNOWN severity stay UNKNOWN.")
     else:
         lines.append(f"Findings of UNKNOWN severity count as {policy.unknown_severity}.")
+    if policy.uses_kev:
+        days = policy.max_kev_age.total_seconds() / 86400
+        lines.append(
+            f"A scan without a list of known exploited vulnerabilities, or with one older than {days:g} "
+            "days, is incomplete."
+        )
     lines.append("Findings that no rule names are listed and change nothing.")
     lines.extend(f"Accepted gap {_gap_sentence(item)}" for item in policy.accepted_gaps)
     lines.append(
@@ -63,12 +69,17 @@ def _verb(action: Action) -> str:
 
 def _findings(rule: Rule, count: int) -> str:
     plural = "finding" if count == 1 else "findings"
-    text = f"{rule.severity} {plural}"
+    text = f"{rule.severity} {plural}" if rule.severity is not None else plural
     if rule.severity_at_least is not None:
         text = f"{plural} of severity {rule.severity_at_least} or worse"
         if rule.severity_at_least is Severity.CRITICAL:
             text = f"CRITICAL {plural}"
-    return text + (f" that {'has' if count == 1 else 'have'} a fix" if rule.only_fixed else "")
+    tails = []
+    if rule.known_exploited:
+        tails.append(f"{'is' if count == 1 else 'are'} known to be exploited")
+    if rule.only_fixed:
+        tails.append(f"{'has' if count == 1 else 'have'} a fix")
+    return text + (f" that {' and '.join(tails)}" if tails else "")
 
 
 def _ordinal(number: int) -> str:

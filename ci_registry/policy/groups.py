@@ -77,6 +77,8 @@ def _group(platform: str, found: list[Finding], ids: tuple[str, ...]) -> Group:
         id=name,
         aliases=tuple(other for other in ids if other != name),
         fixed_versions=fixes,
+        known_exploited=any(m.known_exploited for m in members),
+        epss=max((m.epss for m in members if m.epss is not None), default=None),
     )
     folded = frozenset(text.casefold() for text in ids)
     return Group(platform=platform, finding=finding, members=members, ids=folded)

@@ -6,6 +6,9 @@ from enum import StrEnum
 
 from ci_registry.findings import Gap, Severity
 
+MAX_KEV_AGE = timedelta(days=14)
+"""The list of known exploited vulnerabilities changes about once a week."""
+
 
 class Action(StrEnum):
     """What a rule does."""
@@ -23,7 +26,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One rule; exactly one of `severity` and `severity_at_least` is set."""
+    """One rule; at most one of `severity` and `severity_at_least` is set, neither only with `known_exploited`."""
 
     id: str
     action: Action
@@ -35,14 +38,18 @@ class Rule:
     """What happens above `max_count`."""
     only_fixed: bool = False
     """Count only findings for which a fixed version exists."""
+    known_exploited: bool = False
+    """Count only findings that a list of known exploited vulnerabilities names."""
 
-    def selects(self, severity: Severity, *, has_fix: bool) -> bool:
+    def selects(self, severity: Severity, *, has_fix: bool, known_exploited: bool = False) -> bool:
         """Whether the rule counts a finding of this (mapped) severity."""
-        if self.only_fixed and not has_fix:
+        if (self.only_fixed and not has_fix) or (self.known_exploited and not known_exploited):
             return False
         if self.severity is not None:
             return severity is self.severity
-        return self.severity_at_least is not None and severity.rank >= self.severity_at_least.rank
+        if self.severity_at_least is not None:
+            return severity.rank >= self.severity_at_least.rank
+        return self.known_exploited
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +83,13 @@ class Policy:
     unknown_severity: Severity = Severity.HIGH
     """What UNKNOWN counts as."""
     accepted_gaps: tuple[AcceptedGap, ...] = ()
+    max_kev_age: timedelta = MAX_KEV_AGE
+    """Oldest list of known exploited vulnerabilities that a rule may count by."""
+
+    @property
+    def uses_kev(self) -> bool:
+        """Whether a rule asks for known exploited vulnerabilities."""
+        return any(rule.known_exploited for rule in self.rules)
 
     def effective(self, severity: Severity) -> Severity:
         """Return the severity that the rules see."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from enum import StrEnum
 
 from ci_registry.config.conversion import read_as
@@ -10,7 +10,7 @@ from ci_registry.config.yaml_reader import read_document
 from ci_registry.errors import ConfigError, Problem
 from ci_registry.findings import Gap, Severity
 from ci_registry.oci.digest import digest_of
-from ci_registry.policy.model import AcceptedGap, Action, Mode, Policy, Rule
+from ci_registry.policy.model import MAX_KEV_AGE, AcceptedGap, Action, Mode, Policy, Rule
 
 NOT_BLANK = r"(?=[\s\S]*\S)[\s\S]+"
 ONE_LINE = r"\S(?:[^\n]*\S)?"
@@ -66,6 +66,7 @@ class _Rule:
     max_count: int | None = field(default=None, metadata={"key": "maxCount", "minimum": 0})
     on_exceed: Action | None = field(default=None, metadata={"key": "onExceed"})
     only_fixed: bool | None = field(default=None, metadata={"key": "onlyFixed"})
+    known_exploited: bool | None = field(default=None, metadata={"key": "knownExploited"})
     line: int = field(default=0, metadata={"line": True})
 
 
@@ -97,6 +98,7 @@ class _Coverage:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Defaults:
     unknown_severity: _Severity | None = field(default=None, metadata={"key": "unknownSeverity"})
+    max_kev_age: timedelta | None = field(default=None, metadata={"key": "maxKevAge"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +138,7 @@ def read_policy(data: bytes, *, file: str, first_line: int = 1) -> Policy:
         raise ConfigError(tuple(problems))
     spec = document.spec
     unknown = Severity(spec.defaults.unknown_severity or Severity.HIGH)
+    kev_age = spec.defaults.max_kev_age
     problems += [
         Problem(message=message, file=file, line=line, hint=hint)
         for message, line, hint in _contradictions(spec, unknown, node.line)
@@ -147,6 +150,7 @@ def read_policy(data: bytes, *, file: str, first_line: int = 1) -> Policy:
         version=document.metadata.version or 0,
         mode=spec.mode,
         unknown_severity=unknown,
+        max_kev_age=MAX_KEV_AGE if kev_age is None else kev_age,
         rules=_rules(spec.rules),
         accepted_gaps=tuple(_accepted(item) for item in spec.coverage.accept),
         digest=digest_of(data),
@@ -181,7 +185,8 @@ def _contradictions(
 
 
 def _rule_contradictions(rule: _Rule, unknown: Severity) -> Iterator[tuple[str, str]]:
-    if (rule.severity is None) == (rule.severity_at_least is None):
+    absent = [rule.severity, rule.severity_at_least].count(None)
+    if absent == 0 or (absent == 2 and not rule.known_exploited):
         yield ": one of severity and severityAtLeast is needed", "for example severity: HIGH"
     names_unknown = _Severity.UNKNOWN in (rule.severity, rule.severity_at_least)
     if names_unknown and unknown is not Severity.UNKNOWN:
@@ -197,8 +202,11 @@ def _rules(items: tuple[_Rule, ...]) -> tuple[Rule, ...]:
     taken = {item.id for item in items if item.id}
     rules = []
     for item in items:
-        severity = Severity(item.severity or item.severity_at_least or "")
-        name = item.id or free_id(f"{severity.lower()}-{item.action.lower()}", taken)
+        named = item.severity or item.severity_at_least
+        severity = Severity(named) if named else None
+        words = ["known-exploited"] if item.known_exploited else []
+        words += [str(word).lower() for word in (named, item.action) if word]
+        name = item.id or free_id("-".join(words), taken)
         taken.add(name)
         rules.append(
             Rule(
@@ -209,6 +217,7 @@ def _rules(items: tuple[_Rule, ...]) -> tuple[Rule, ...]:
                 max_count=item.max_count,
                 on_exceed=item.on_exceed or Action.BLOCK,
                 only_fixed=bool(item.only_fixed),
+                known_exploited=bool(item.known_exploited),
             )
         )
     return tuple(rules)

@@ -84,4 +84,7 @@ def _properties(result: RunResult, image: ImageResult) -> dict[str, str]:
             built = database.built_at
             age = built.astimezone(UTC).isoformat() if built else "undated"
             found["database" if number == 1 else f"database_{number}"] = f"{database.name} {age}"
+        for item in scan.coverage.lists:
+            date = item.built_at.astimezone(UTC).isoformat() if item.built_at else "undated"
+            found[item.name] = date
     return {name: one_line(value, 300) for name, value in found.items() if value}

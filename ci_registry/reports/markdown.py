@@ -150,7 +150,7 @@ def _row(item: JudgedFinding) -> str:
     cells = (
         {Treatment.BLOCK: "⛔", Treatment.WARN: "⚠️"}.get(item.treatment, ""),
         f'<a href="{link.replace("&", "&amp;")}">{name}</a>' if link else name,
-        str(item.effective_severity),
+        f"{item.effective_severity}{', **exploited**' if finding.known_exploited else ''}",
         markdown(finding.package.name, 200),
         markdown(versions, 200),
         markdown(", ".join(finding.fixed_versions[:5]), 200) or "no fix",

@@ -29,7 +29,8 @@ def finding_headline(item: JudgedFinding) -> str:
     """Return what, where and the remedy on one line."""
     finding = item.finding
     versions = ", ".join(item.versions[:3]) or finding.package.version
-    where = f"{finding.id} ({item.effective_severity}) in {finding.package.name} {versions}"
+    words = f"{item.effective_severity}{', exploited' if finding.known_exploited else ''}"
+    where = f"{finding.id} ({words}) in {finding.package.name} {versions}"
     if finding.kind is FindingKind.UNDECIDED:
         return one_line(f"{where}: not decided whether it is affected: {finding.detail}")
     return one_line(f"{where}: {fix_of(finding)}")
@@ -54,6 +55,11 @@ def finding_body(item: JudgedFinding, *, sentence: str = "", today: date | None 
         ("Installed", ", ".join(item.versions[:_SHOWN]) or package.version),
         ("Fixed in", ", ".join(finding.fixed_versions[:_SHOWN]) or "no fixed version is known"),
         ("Severity", severity),
+        (
+            "Exploited",
+            "yes, it is on the list of known exploited ones" if finding.known_exploited else "",
+        ),
+        ("EPSS", "" if finding.epss is None else f"{finding.epss:.1%} within 30 days"),
         ("Platform", item.platform),
         ("Found in", ", ".join(item.paths[:_SHOWN])),
         ("Layer", package.layer),
