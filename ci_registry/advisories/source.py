@@ -1,11 +1,12 @@
 """What an advisory source is: it answers questions and says what it holds and how old that is."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from ci_registry.advisories.ecosystems import Query
+from ci_registry.advisories.ecosystems import Query, normal_name
 from ci_registry.advisories.osv import Advisory
+from ci_registry.advisories.versions import base_ecosystem
 from ci_registry.findings import AdvisoryDatabase
 
 
@@ -35,3 +36,20 @@ class AdvisorySource(Protocol):
         Raises:
             CiRegistryError: the source failed; an answer is never just shorter.
         """
+
+
+def filed_under(ecosystem: str, name: str) -> tuple[str, str]:
+    """Return the (ecosystem, name) that a record about this package is found by."""
+    return ecosystem, normal_name(base_ecosystem(ecosystem), name)
+
+
+def keys_of(query: Query) -> tuple[tuple[str, str], ...]:
+    """Return what to look a package up by: its release, and what is about every release (`Debian`)."""
+    return tuple(dict.fromkeys((query.key, (base_ecosystem(query.ecosystem), query.name))))
+
+
+def covered_ecosystems(found: Iterable[str], listed: Collection[str]) -> tuple[str, ...]:
+    """Return what has records **and** is promised to be complete; `Debian` promises its releases."""
+    return tuple(
+        sorted({item for item in found if item in listed or base_ecosystem(item) in listed})
+    )

@@ -7,12 +7,14 @@ from datetime import datetime, timedelta
 
 from ci_registry import __version__
 from ci_registry.advisories.ecosystems import ecosystem_of, matchable
+from ci_registry.advisories.exploitation import ExploitationSource
 from ci_registry.advisories.match import match_inventory
 from ci_registry.advisories.source import AdvisorySource, SourceFacts
 from ci_registry.advisories.versions import can_compare
 from ci_registry.findings import Inventory, ScanResult, ScanStatus
 from ci_registry.scanners.coverage import coverage_of
 from ci_registry.scanners.evidence import DatabaseFacts, Evidence
+from ci_registry.scanners.exploitation import with_exploitation
 from ci_registry.scanners.interface import ImageView, ScannerInfo
 
 
@@ -23,6 +25,8 @@ class OsvScanner:
     source: AdvisorySource
     now: Callable[[], datetime]
     max_db_age: timedelta
+    exploitation: ExploitationSource | None = None
+    """Knows which vulnerabilities are exploited; None: nobody does."""
 
     @property
     def name(self) -> str:
@@ -65,7 +69,7 @@ class OsvScanner:
             now=self.now(),
             max_db_age=self.max_db_age,
         )
-        return ScanResult(
+        found = ScanResult(
             platform=inventory.platform,
             scanner=self.name,
             scanner_version=__version__,
@@ -75,6 +79,7 @@ class OsvScanner:
             notes=facts.notes,
             duration_s=time.monotonic() - started,
         )
+        return with_exploitation(found, self.exploitation)
 
 
 def _facts_for(inventory: Inventory, facts: SourceFacts) -> DatabaseFacts:
