@@ -69,7 +69,12 @@ def gitlab_image(env: Mapping[str, str]) -> str:
 
 
 def gitlab_credentials(env: Mapping[str, str]) -> tuple[str, str, Secret] | None:
-    """Return (host, user, password) of GitLab's registry for this job, when the CI gives them."""
+    """Return (host, user, password) of GitLab's registry for this job, when the CI gives them.
+
+    The job token does where user and password are not set.
+    """
     host = env.get("CI_REGISTRY", "")
     user, password = env.get("CI_REGISTRY_USER", ""), env.get("CI_REGISTRY_PASSWORD", "")
+    if not (user and password):
+        user, password = "gitlab-ci-token", env.get("CI_JOB_TOKEN", "")
     return (host.lower(), user, Secret(password)) if host and user and password else None

@@ -4,7 +4,7 @@ import re
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -13,21 +13,24 @@ from ci_registry.network.client import HttpClient
 from ci_registry.network.message import (
     Headers,
     Origin,
-    Request,
     Response,
+    is_named_plain,
+    may_be_plain,
     origin_of,
     shown_url,
 )
 from ci_registry.registry.challenge import Challenge, parse_challenges
 from ci_registry.registry.credentials import Credentials, CredentialSource
-from ci_registry.registry.failures import error_of
+from ci_registry.registry.failures import error_of, login_hint
+from ci_registry.registry.token_requests import merged_scopes, refresh_request, token_request
 from ci_registry.secret import Secret
 from ci_registry.strict import as_object, parse_json
 
-CLIENT_ID = "ci-registry"
 _DEFAULT_LIFETIME_S = 60.0
 """What the token specification says of an answer without `expires_in`."""
 _MARGIN_S = 10.0
+_REFUSAL_S = 30.0
+"""So long a refused login is not tried again: many threads with a wrong password would lock the account."""
 _MAX_TOKEN_BYTES = 256 * 1024
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
@@ -86,6 +89,13 @@ class _Token:
         return self.expires_at - now >= min(lasting_s, self.lifetime_s / 2)
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    message: str
+    hint: str
+    ends_at: float
+
+
 class Authorizer:
     """Holds the login and the tokens of one registry; threads that need the same token wait for one request."""
 
@@ -120,6 +130,7 @@ class Authorizer:
         self._tokens: dict[Access, _Token] = {}
         self._basic: dict[str, Secret] = {}
         self._logins: dict[str, Credentials | None] = {}
+        self._refusals: dict[Access, _Refusal] = {}
 
     def current(self, access: Access, *, lasting_s: float = 0.0) -> Secret | None:
         """Return what a request may be sent with now; None: nothing is known yet, so try without.
@@ -182,7 +193,18 @@ class Authorizer:
             known = self.current(access)
             if known is not None and known != rejected:
                 return known
-            return self._respond(headers, access, rejected, action_names)
+            self._raise_known_refusal(access)
+            try:
+                return self._respond(headers, access, rejected, action_names)
+            except AccessError as error:
+                ends_at = self._monotonic() + _REFUSAL_S
+                self._refusals[access] = _Refusal(error.message, error.hint, ends_at)
+                raise
+
+    def _raise_known_refusal(self, access: Access) -> None:
+        refusal = self._refusals.get(access)
+        if refusal is not None and refusal.ends_at > self._monotonic():
+            raise AccessError(refusal.message, hint=refusal.hint)
 
     def _respond(
         self,
@@ -198,19 +220,31 @@ class Authorizer:
         login = self._login(repository)
         if "bearer" in by_scheme:
             scopes = scopes_of(access, action_names)
-            token = self._fetch_token(by_scheme["bearer"], scopes, login)
+            try:
+                token = self._fetch_token(by_scheme["bearer"], scopes, login)
+            except AccessError:
+                login = self._other_login(repository, login)
+                if login is None:
+                    raise
+                token = self._fetch_token(by_scheme["bearer"], scopes, login)
             with self._lock:
                 self._tokens[access] = token
             return token.value
-        if "basic" in by_scheme and login is not None and login.username:
-            self._check_pinned(str(self._origin))
-            basic = login.basic
-            if basic == rejected:
-                return None
-            with self._lock:
-                self._basic[repository] = basic
-            return basic
+        if "basic" in by_scheme:
+            return self._basic_login(repository, login, rejected)
         return None
+
+    def _basic_login(
+        self, repository: str, login: Credentials | None, rejected: Secret | None
+    ) -> Secret | None:
+        if login is not None and login.username and login.basic == rejected:
+            login = self._other_login(repository, login)
+        if login is None or not login.username:
+            return None
+        self._check_pinned(str(self._origin))
+        with self._lock:
+            self._basic[repository] = login.basic
+        return login.basic
 
     def _login(self, repository: str) -> Credentials | None:
         with self._lock:
@@ -219,6 +253,17 @@ class Authorizer:
         found = self._credentials.find(self._host, repository)
         with self._lock:
             return self._logins.setdefault(repository, found)
+
+    def _other_login(self, repository: str, login: Credentials | None) -> Credentials | None:
+        """Look the login up again: what helpers give out (ECR, GAR, ACR) ends after hours; None: it is the same."""
+        if login is None:
+            return None
+        found = self._credentials.find(self._host, repository)
+        if found is None or found == login:
+            return None
+        with self._lock:
+            self._logins[repository] = found
+        return found
 
     def _fetch_token(
         self, challenge: Challenge, needed: tuple[str, ...], login: Credentials | None
@@ -229,13 +274,13 @@ class Authorizer:
             end = self._monotonic() + lifetime_s
             return _Token(value, end, lifetime_s, challenge, needed)
         realm = self._checked_realm(challenge.parameters.get("realm", ""))
-        scopes = _merged_scopes((*needed, challenge.parameters.get("scope", "")))
+        scopes = merged_scopes((*needed, challenge.parameters.get("scope", "")))
         service = challenge.parameters.get("service", "")
         asked_at = self._monotonic()
         if login is not None and login.identity_token:
-            request = _refresh_request(realm, service, scopes, login.identity_token)
+            request = refresh_request(realm, service, scopes, login.identity_token)
         else:
-            request = _token_request(realm, service, scopes, login)
+            request = token_request(realm, service, scopes, login)
         answer = self._client.request(request, max_body_bytes=_MAX_TOKEN_BYTES)
         if not answer.ok:
             raise self._refused(answer, realm, login)
@@ -244,16 +289,23 @@ class Authorizer:
         return _Token(value, end, lifetime_s, challenge, needed)
 
     def _checked_realm(self, realm: str) -> str:
-        """Refuse to send a login over plain HTTP, unless the registry itself is spoken to like that."""
+        """Refuse a token service without TLS, unless the registry is plain loopback or the user named that host."""
         if not realm:
             raise RegistryError(f"{self._host} asks for a token but does not say where to get it")
         origin = origin_of(realm)
-        if origin.scheme == "http" and self._origin.scheme == "https":
+        if origin.scheme == "http" and not self._may_be_plain(origin):
             raise RegistryError(
                 f"{self._host} names a token service without TLS, {origin}, which is refused"
             )
         self._check_pinned(realm)
         return realm
+
+    def _may_be_plain(self, realm: Origin) -> bool:
+        if self._origin.scheme == "https":
+            return False
+        plain_http = self._client.settings.plain_http
+        is_local = may_be_plain(self._origin, ()) and may_be_plain(realm, ())
+        return is_local or is_named_plain(realm, plain_http)
 
     def _check_pinned(self, realm: str) -> None:
         """Refuse to send a login anywhere else than where it was pinned."""
@@ -272,7 +324,12 @@ class Authorizer:
             who = f"the login of {user!r}" if user else "the login" if login else "anonymous access"
             return AccessError(
                 f"{self._host} refuses {who} (token service {where}, HTTP {answer.status}){detail}",
-                hint=f"check user name and password, or log in: docker login {self._host}",
+                hint=login_hint(
+                    self._host,
+                    begin="check user name and password, or log in again"
+                    if login
+                    else "log in first",
+                ),
             )
         return RegistryError(
             f"the token service {where} of {self._host} failed: HTTP {answer.status}{detail}",
@@ -293,48 +350,3 @@ class Authorizer:
         known = isinstance(lifetime, int | float) and not isinstance(lifetime, bool)
         lifetime_s = float(lifetime) if known else _DEFAULT_LIFETIME_S  # type: ignore[arg-type]
         return Secret(f"Bearer {value}"), lifetime_s
-
-
-def _merged_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
-    """Return the scopes, each resource once with the actions of all."""
-    actions: dict[str, list[str]] = {}
-    for scope in " ".join(scopes).split():
-        resource, _, wanted = scope.rpartition(":")
-        known = actions.setdefault(resource, [])
-        known += [action for action in wanted.split(",") if action and action not in known]
-    return tuple(f"{resource}:{','.join(wanted)}" for resource, wanted in actions.items())
-
-
-def _token_request(
-    realm: str, service: str, scopes: tuple[str, ...], login: Credentials | None
-) -> Request:
-    pairs = [("service", service)] if service else []
-    pairs += [("scope", scope) for scope in scopes]
-    query = urllib.parse.urlencode(pairs, safe=":/,")
-    separator = "&" if "?" in realm else "?"
-    return Request(
-        method="GET",
-        url=f"{realm}{separator}{query}" if query else realm,
-        authorization=login.basic if login is not None and login.username else None,
-    )
-
-
-def _refresh_request(
-    realm: str, service: str, scopes: tuple[str, ...], identity_token: Secret
-) -> Request:
-    form = {
-        "grant_type": "refresh_token",
-        "service": service,
-        "client_id": CLIENT_ID,
-        "scope": " ".join(scopes),
-        "refresh_token": identity_token.reveal(),
-    }
-    body = urllib.parse.urlencode(form).encode()
-    return Request(
-        method="POST",
-        url=realm,
-        headers={"Content-Type": "application/x-www-form-urlencoded"},
-        body=lambda: iter((body,)),
-        size_bytes=len(body),
-        body_is_secret=True,
-    )

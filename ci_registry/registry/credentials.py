@@ -180,10 +180,13 @@ class DockerConfigCredentials:
     store: str
     env: Mapping[str, str] = field(repr=False)
     runner: Runner = field(repr=False)
+    helper_timeout_s: float = _HELPER_TIMEOUT_S
 
     def find(self, host: str, repository: str) -> Credentials | None:
         """Return the most specific login: `host/team/app`, then `host/team`, then `host`."""
-        helper = self.helpers.get(host) or self.store
+        helper = self.helpers.get(
+            host, self.store
+        )  # an empty name of a helper switches the store off
         if helper and (found := self._ask(helper, host)):
             return found
         parts = [host, *repository.split("/")]
@@ -233,11 +236,14 @@ class DockerConfigCredentials:
                 argv=(str(program), "get"),
                 env=allowed_environment(self.env, *wanted, home=home, proxies=True),
                 stdin=server.encode(),
-                timeout_s=_HELPER_TIMEOUT_S,
+                timeout_s=self.helper_timeout_s,
             )
         )
         if done.timed_out:
-            raise ToolError(f"{name} gave no answer for {host} within {_HELPER_TIMEOUT_S:.0f} s")
+            raise ToolError(
+                f"{name} gave no answer for {host} within {self.helper_timeout_s:g} s",
+                hint=f"see what it waits for: echo {host} | {name} get",
+            )
         if done.exit_code == 0:
             return _helper_answer(name, host, done.stdout)
         _raise_unless_unknown(name, host, done.stdout + b"\n" + done.stderr)

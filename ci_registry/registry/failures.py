@@ -58,6 +58,11 @@ def _plain(body: bytes) -> str:
     return "an HTML page" if re.search(r"<(?:!doctype|html)", text, re.IGNORECASE) else _line(text)
 
 
+def is_page(body: bytes) -> bool:
+    """Whether a body is a web page: with status 200 it is a proxy's, or a login page, never a registry's."""
+    return body[:256].lstrip().lower().startswith((b"<!doctype html", b"<html"))
+
+
 def _line(text: str) -> str:
     """Return the first line without control characters, cut to a readable length."""
     first = next((line for line in text.strip().splitlines() if line.strip()), "")
@@ -83,6 +88,8 @@ def failure(response: Response, *, doing: str, host: str, writing: bool = False)
     advice = quirks_of_host(host).limits_advice or "try again later or log in"
     hints = {429: f"the registry limits requests: {advice}", 507: "free some space"}
     default = f"try again later; check the state of {host}" if response.status >= 500 else ""
+    if response.ok and is_page(response.body):
+        default = f"something between here and {host} answers in its place: check proxy and network"
     return RegistryError(
         f"cannot {doing}: {tail}",
         hint=hints.get(response.status, default),
@@ -91,9 +98,16 @@ def failure(response: Response, *, doing: str, host: str, writing: bool = False)
     )
 
 
+def login_hint(host: str, *, begin: str = "log in first") -> str:
+    """Return how to log in to a registry as this one wants it, else the usual way, begun by `begin`."""
+    advice = quirks_of_host(host).login_advice.format(host=host)
+    usual = f"docker login {host}, or set CIREG_REGISTRY_USERNAME and …_PASSWORD"
+    return advice or f"{begin}: {usual}"
+
+
 def _refused(status: int, message: str, host: str, *, writing: bool) -> AccessError:
     if status == 401:
-        hint = f"log in first: docker login {host}, or set CIREG_REGISTRY_USERNAME and …_PASSWORD"
+        hint = login_hint(host)
     elif writing:
         hint = f"the login for {host} has no right to push there (on GitHub: packages: write)"
     else:

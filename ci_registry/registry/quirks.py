@@ -3,8 +3,8 @@
 A row is found by the host's name, or by what the registry says of itself with its first answers. It
 never replaces asking: it decides what is not even tried, how a token is asked for, and which advice a
 person gets. What no row needs is not here: every blob goes out as one POST and one PUT (several PATCHes
-are broken on ECR), a mount always names its source (Quay wants that), the token of a mount may read the
-source (Docker Hub wants that), and no registry that needs the fallback tag honours `If-Match`.
+are broken on ECR), a mount always names its source (Quay wants that), and the token of a mount may read the
+source (Docker Hub wants that).
 """
 
 import re
@@ -28,6 +28,7 @@ class RegistryKind(StrEnum):
     HARBOR = "Harbor"
     QUAY = "Quay"
     DISTRIBUTION = "distribution"
+    CI_REGISTRY = "ci-registry serve"
     ZOT = "zot"
     UNKNOWN = "unknown"
 
@@ -61,6 +62,10 @@ class Quirks:
     """Prefix of the only address where its token service may be."""
     limits_advice: str = ""
     """What to do when it limits requests."""
+    login_advice: str = ""
+    """How to log in where a password is not what it wants; `{host}` is its name."""
+    honours_if_match: bool = False
+    """Whether a manifest PUT with `If-Match` or `If-None-Match` is refused when the tag has moved."""
 
 
 UNKNOWN = Quirks(
@@ -94,6 +99,8 @@ ROWS = (
         untag_advice="ECR removes a tag alone by its own API only, and the last tag takes the image along:"
         " aws ecr batch-delete-image --repository-name NAME --image-ids imageTag=TAG",
         referrers_advice="ECR refuses some artifacts there (aws/containers-roadmap#2783)",
+        login_advice="ECR wants a token of AWS: install docker-credential-ecr-login and name it in"
+        ' ~/.docker/config.json: "credHelpers": {{"{host}": "ecr-login"}}',
     ),
     Quirks(
         kind=RegistryKind.ACR,
@@ -102,11 +109,15 @@ ROWS = (
         " a locked tag must be unlocked first",
         tags_per_page=100,
         referrers_advice="ACR has no referrers API in registries with customer-managed keys",
+        login_advice="log in with az acr login, or install docker-credential-acr-env and name it in"
+        ' ~/.docker/config.json: "credHelpers": {{"{host}": "acr-env"}}',
     ),
     Quirks(
         kind=RegistryKind.GAR,
         hosts=(r"[a-z0-9-]+-docker\.pkg\.dev", r"(?:[a-z]+\.)?gcr\.io"),
         untag_advice="gcloud artifacts docker tags delete IMAGE:TAG",
+        login_advice="run gcloud auth configure-docker {host}, which names docker-credential-gcloud in"
+        ' ~/.docker/config.json: "credHelpers": {{"{host}": "gcloud"}}',
     ),
     Quirks(
         kind=RegistryKind.GITLAB,
@@ -135,6 +146,11 @@ ROWS = (
         " storage.delete.enabled is set; others have an interface of their own for it",
     ),
     Quirks(
+        kind=RegistryKind.CI_REGISTRY,
+        untag_advice="this registry was started read-only, or without the right to delete",
+        honours_if_match=True,
+    ),
+    Quirks(
         kind=RegistryKind.ZOT,
         hosts=(r"(?:[a-z0-9-]+\.)*zothub\.io",),
         untag_advice="allow this user to delete in zot's accessControl",
@@ -147,6 +163,8 @@ _SERVICES = {
     "container_registry": RegistryKind.GITLAB,
 }
 """What a challenge calls its service, where that tells whose it is."""
+_SERVERS = {"zot": RegistryKind.ZOT, "ci-registry": RegistryKind.CI_REGISTRY}
+"""How the field `Server` begins."""
 _REALM_PATHS = {"/v2/auth": RegistryKind.QUAY, "/jwt/auth": RegistryKind.GITLAB}
 """How the address of a token service ends."""
 
@@ -185,8 +203,9 @@ def quirks_from_answer(headers: Headers) -> Quirks:
             return quirks_of(by_path[0])
     if "Gitlab-Container-Registry-Version" in headers:
         return quirks_of(RegistryKind.GITLAB)
-    if headers.get("Server").lower().startswith("zot"):
-        return quirks_of(RegistryKind.ZOT)
+    for name, kind in _SERVERS.items():
+        if headers.get("Server").lower().startswith(name):
+            return quirks_of(kind)
     if headers.get("Docker-Distribution-Api-Version") == "registry/2.0":
         return quirks_of(RegistryKind.DISTRIBUTION)
     return UNKNOWN

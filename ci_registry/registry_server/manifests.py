@@ -138,6 +138,8 @@ def _check_tags(call: Call, tags: tuple[str, ...], digest: Digest) -> None:
         current = call.store.catalog.tag(call.name, tag)
         if call.options.immutable_tags and current not in (None, digest):
             raise RefusalError(409, "TAG_IMMUTABLE", f"tag {tag} of {call.name} is immutable")
+        if not call.options.conditional_put:
+            continue
         if if_match and not _matches(if_match, current):
             raise RefusalError(412, "PRECONDITION_FAILED", f"tag {tag} is at {current}")
         if if_none_match and _matches(if_none_match, current):

@@ -34,6 +34,8 @@ class Stall:
     """Handle the request and send nothing for so long."""
 
     duration_s: float
+    response_bytes: int | None = None
+    """Send the head and so many bytes of the body first, and drop the connection afterwards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +165,8 @@ class Options:
     """Most entries of one page of a listing, whatever the client asks for."""
     paging_link: bool = True
     """False: pages come without `Link`; clients must go on with `last`."""
+    conditional_put: bool = True
+    """False: `If-Match` and `If-None-Match` of a manifest PUT count for nothing, as with distribution."""
     accept_required: bool = False
     """True: a manifest is 404 unless its media type stands in `Accept`, as distribution does."""
     patch_status: int = 202

@@ -55,6 +55,7 @@ PERSONALITIES: dict[RegistryKind, dict[str, Any]] = {
         "accept_required": True,
         "upload_state": "_state=a%2Fb%20c",
     },
+    RegistryKind.CI_REGISTRY: {"conditional_put": True},
     RegistryKind.ZOT: {},
     RegistryKind.UNKNOWN: {},
 }
@@ -63,6 +64,9 @@ PERSONALITIES: dict[RegistryKind, dict[str, Any]] = {
 def behave_as(repository: RemoteRepository, kind: RegistryKind) -> None:
     """Treat the loopback registry as one of these: its name would tell otherwise."""
     repository._session.quirks = quirks_of(kind)
+
+
+PERSONALITIES = {kind: {"conditional_put": False} | o for kind, o in PERSONALITIES.items()}
 
 
 @pytest.fixture(params=list(RegistryKind))

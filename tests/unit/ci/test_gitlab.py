@@ -66,6 +66,14 @@ def test_credentials_only_when_all_three_are_there() -> None:
     assert gitlab_credentials(env | {"CI_REGISTRY_PASSWORD": ""}) is None
 
 
+def test_the_job_token_logs_in_where_there_is_no_password() -> None:
+    env = {"CI_REGISTRY": "registry.gitlab.com", "CI_JOB_TOKEN": "job"}
+    found = gitlab_credentials(env)
+    assert found is not None
+    assert found[:2] == ("registry.gitlab.com", "gitlab-ci-token")
+    assert found[2].reveal() == "job"
+
+
 MERGE_REQUEST = BASE | {
     "CI_PIPELINE_SOURCE": "merge_request_event",
     "CI_MERGE_REQUEST_IID": "3",

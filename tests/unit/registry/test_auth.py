@@ -10,7 +10,7 @@ from ci_registry.errors import AccessError, NetworkError, RegistryError
 from ci_registry.network.message import Headers, origin_of
 from ci_registry.registry.auth import Authorizer, access_to, is_below, scopes_of
 from ci_registry.registry.challenge import Challenge, parse_challenges
-from ci_registry.registry.credentials import Credentials, GivenCredentials
+from ci_registry.registry.credentials import Credentials, CredentialSource, GivenCredentials
 from ci_registry.registry.remote import RemoteRegistry
 from ci_registry.secret import Secret
 from tests.support.remote import quick_client
@@ -199,7 +199,7 @@ def test_refused_login_says_whose_it_is(status: int) -> None:
     with pytest.raises(AccessError, match="refuses the login of 'u'") as caught:
         service.authorizer(LOGIN).answer(headers(BEARER), PULL, None)
     assert "incorrect username" in caught.value.message
-    assert caught.value.hint.endswith("docker login r.example")
+    assert "docker login r.example" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -264,6 +264,123 @@ def test_a_login_goes_where_it_is_pinned() -> None:
     service = TokenService()
     authorizer = service.authorizer(LOGIN, realm="https://auth.example/token")
     assert reveal(authorizer.answer(headers(BEARER), PULL, None)) == "Bearer t1"
+
+
+class Renewing:
+    """A credential helper: each time it is asked it gives the next login, the last one for ever."""
+
+    def __init__(self, *passwords: str) -> None:
+        self.asked = 0
+        self._passwords = passwords
+
+    def find(self, host: str, repository: str) -> Credentials | None:
+        del host, repository
+        password = self._passwords[min(self.asked, len(self._passwords) - 1)]
+        self.asked += 1
+        return Credentials(username="u", password=Secret(password))
+
+
+def authorizer_of(source: CredentialSource, refused: tuple[str, ...] = ()) -> Authorizer:
+    """Return one whose token service refuses these passwords and takes all others."""
+    basics = [Credentials(username="u", password=Secret(p)).basic.reveal() for p in refused]
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        wrong = request.headers.get("authorization") in basics
+        return httpx.Response(401 if wrong else 200, content=b'{"token":"t"}')
+
+    return Authorizer(
+        quick_client(transport=httpx.MockTransport(handle)),
+        host=HOST,
+        origin=origin_of(f"https://{HOST}"),
+        credentials=source,
+    )
+
+
+def test_a_login_that_ended_is_asked_for_once_more() -> None:
+    """A helper's password lasts an hour or twelve; a long copy lasts longer."""
+    source = Renewing("old", "new")
+    authorizer = authorizer_of(source, refused=("old",))
+    assert reveal(authorizer.answer(headers(BEARER), PULL, None)) == "Bearer t"
+    assert source.asked == 2
+
+    source = Renewing("old", "new")
+    authorizer = authorizer_of(source)
+    first = authorizer.answer(headers('Basic realm="x"'), PULL, None)
+    second = authorizer.answer(headers('Basic realm="x"'), PULL, first)
+    assert (reveal(first), reveal(second)) == ("Basic dTpvbGQ=", "Basic dTpuZXc=")
+    assert authorizer.answer(headers('Basic realm="x"'), PULL, second) is None
+
+
+def test_a_refused_login_is_not_tried_again_and_again() -> None:
+    """So many threads with a wrong password would lock the account."""
+    service = TokenService(status=401, body=b"{}")
+    authorizer = service.authorizer(LOGIN)
+    for _ in range(3):
+        with pytest.raises(AccessError, match="refuses the login of 'u'"):
+            authorizer.answer(headers(BEARER), PULL, None)
+    assert len(service.requests) == 1
+    service.clock += 31
+    with pytest.raises(AccessError):
+        authorizer.answer(headers(BEARER), PULL, None)
+    assert len(service.requests) == 2
+
+
+def test_actions_of_one_resource_are_merged_and_others_stay_apart() -> None:
+    service = TokenService()
+    challenge = (
+        'Bearer realm="https://auth.example/token",'
+        'scope="repository:a/b:pull repository:base/c:pull registry:catalog:*"'
+    )
+    service.authorizer(LOGIN).answer(headers(challenge), PUSH, None)
+    query = urllib.parse.parse_qs(service.requests[0].url.query.decode())
+    assert query["scope"] == [
+        "repository:a/b:pull,push",
+        "repository:base/c:pull",
+        "registry:catalog:*",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("registry", "realm", "plain_http", "allowed"),
+    [
+        ("https://r.example", "https://any.example/t", (), True),
+        ("https://r.example", "http://r.example/t", ("r.example",), False),
+        ("https://r.example", "http://127.0.0.1:1/t", (), False),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5001/t", (), True),
+        ("http://localhost:5000", "http://[::1]:5001/t", (), True),
+        ("http://127.0.0.1:5000", "http://r.example/t", (), False),
+        ("http://r.example", "http://r.example/t", ("r.example",), True),
+        ("http://r.example", "http://other.example/t", ("r.example",), False),
+        ("http://r.example", "http://127.0.0.1:1/t", ("r.example",), False),
+        ("http://r.example", "https://other.example/t", ("r.example",), True),
+        ("https://r.example", "https://u:p@any.example/t", (), False),
+        ("https://r.example", "file:///etc/passwd", (), False),
+        ("https://r.example", "/token", (), False),
+        ("https://r.example", "", (), False),
+    ],
+)
+def test_a_token_service_without_tls_is_for_loopback_or_by_name(
+    registry: str, realm: str, plain_http: tuple[str, ...], *, allowed: bool
+) -> None:
+    asked: list[str] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(200, content=b'{"token":"t"}')
+
+    authorizer = Authorizer(
+        quick_client(transport=httpx.MockTransport(handle), plain_http=plain_http),
+        host=HOST,
+        origin=origin_of(registry),
+        credentials=GivenCredentials(hosts=frozenset({HOST}), credentials=LOGIN),
+    )
+    challenge = headers(f'Bearer realm="{realm}"')
+    if allowed:
+        assert reveal(authorizer.answer(challenge, PULL, None)) == "Bearer t"
+    else:
+        with pytest.raises((RegistryError, NetworkError)):
+            authorizer.answer(challenge, PULL, None)
+    assert bool(asked) == allowed
 
 
 def test_docker_hubs_login_is_pinned_without_any_setting() -> None:

@@ -26,8 +26,11 @@ def auth(user: str, password: str) -> dict[str, str]:
 class FakeHelper:
     """Answers as `docker-credential-…` does, and records how it was started."""
 
-    def __init__(self, exit_code: int, stdout: str, stderr: str = "") -> None:
+    def __init__(
+        self, exit_code: int, stdout: str, stderr: str = "", *, timed_out: bool = False
+    ) -> None:
         self.commands: list[Command] = []
+        self._timed_out = timed_out
         self._answer = (exit_code, stdout.encode(), stderr.encode())
 
     def __call__(
@@ -36,7 +39,12 @@ class FakeHelper:
         self.commands.append(command)
         exit_code, stdout, stderr = self._answer
         return Completed(
-            argv=command.argv, exit_code=exit_code, stdout=stdout, stderr=stderr, duration_s=0.0
+            argv=command.argv,
+            exit_code=exit_code,
+            stdout=stdout,
+            stderr=stderr,
+            duration_s=0.0,
+            timed_out=self._timed_out,
         )
 
 
@@ -210,6 +218,24 @@ def test_a_helper_that_babbles_is_a_tool_error(tmp_path: Path, answer: str) -> N
     with pytest.raises(ToolError) as caught:
         credential_sources(env, FakeHelper(0, answer)).find("ghcr.io", "a")
     assert answer not in caught.value.message
+
+
+def test_a_helper_that_hangs_is_a_tool_error(tmp_path: Path) -> None:
+    env = with_helper(tmp_path, {"credsStore": "pass"}, "pass")
+    with pytest.raises(ToolError, match=r"docker-credential-pass gave no answer for ghcr\.io"):
+        credential_sources(env, FakeHelper(-9, "", timed_out=True)).find("ghcr.io", "a")
+
+
+def test_an_empty_helper_switches_the_store_off_for_one_host(tmp_path: Path) -> None:
+    helper = FakeHelper(0, '{"Username":"store","Secret":"s"}')
+    document = {
+        "credsStore": "pass",
+        "credHelpers": {"ghcr.io": ""},
+        "auths": {"ghcr.io": auth("u", "p")},
+    }
+    chain = credential_sources(with_helper(tmp_path, document, "pass"), helper)
+    assert pair(chain.find("ghcr.io", "a")) == ("u", "p")
+    assert pair(chain.find("quay.io", "a")) == ("store", "s")
 
 
 def test_a_helper_that_is_missing_is_named(tmp_path: Path) -> None:

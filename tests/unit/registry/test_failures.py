@@ -48,6 +48,21 @@ def test_status_decides_the_class_and_the_hint() -> None:
 
 
 @pytest.mark.parametrize(
+    ("host", "named"),
+    [
+        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", "docker-credential-ecr-login"),
+        ("acme.azurecr.io", "docker-credential-acr-env"),
+        ("europe-west3-docker.pkg.dev", "docker-credential-gcloud"),
+        ("r.example", "docker login r.example"),
+    ],
+)
+def test_without_a_login_the_hint_names_what_this_registry_wants(host: str, named: str) -> None:
+    error = failure(response(401, b""), doing="read x", host=host)
+    assert named in error.hint
+    assert host in error.hint
+
+
+@pytest.mark.parametrize(
     ("status", "body"),
     [
         (409, b""),

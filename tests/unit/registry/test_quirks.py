@@ -51,6 +51,7 @@ def test_a_name_tells_the_kind(host: str, kind: RegistryKind) -> None:
         ("WWW-Authenticate", 'Basic realm="x"', RegistryKind.UNKNOWN),
         ("Gitlab-Container-Registry-Version", "4.1.0-gitlab", RegistryKind.GITLAB),
         ("Server", "zot/2.1", RegistryKind.ZOT),
+        ("Server", "ci-registry", RegistryKind.CI_REGISTRY),
         ("Docker-Distribution-Api-Version", "registry/2.0", RegistryKind.DISTRIBUTION),
     ],
 )  # fmt: skip
@@ -90,6 +91,11 @@ def test_where_the_specification_has_no_untag_that_works_it_is_not_tried() -> No
         RegistryKind.ECR,
         RegistryKind.HARBOR,
     }
+
+
+def test_only_our_own_server_is_known_to_honour_if_match() -> None:
+    """distribution 2.8 and 3.1 answer 201 to a PUT with a wrong one."""
+    assert [row.kind for row in ROWS if row.honours_if_match] == [RegistryKind.CI_REGISTRY]
 
 
 def test_quay_is_never_asked_for_the_right_to_delete() -> None:
