@@ -26,7 +26,7 @@ from ci_registry.scanners.evidence import Evidence, SeenPackage
 
 MAX_PURLS = 50
 CLOCK_SKEW = timedelta(minutes=5)
-INVENTORIED_KINDS = frozenset({"deb", "pypi", "npm"})
+INVENTORIED_KINDS = frozenset({"deb", "pypi", "npm", "maven", "gem", "composer", "nuget"})
 """purl types that our own readers read; of others a scanner may rightly list more than we do."""
 
 

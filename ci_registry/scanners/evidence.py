@@ -6,6 +6,9 @@ from datetime import datetime, timedelta
 
 from ci_registry.findings import AdvisoryDatabase, Finding, Inventory
 
+_INSTALLED = {"npm": "node_modules/", "nuget": ".deps.json", "composer": "installed.json"}
+"""purl type → what stands in the path of a file that lists what is really there."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenPackage:
@@ -21,8 +24,9 @@ class SeenPackage:
 
     @property
     def is_installed(self) -> bool:
-        """False for an application's own manifest: it is no package that somebody could publish a fix of."""
-        return self.ecosystem != "npm" or not self.path or "node_modules/" in self.path
+        """False for what only wishes for packages: an application's own manifest, or a lock file."""
+        mark = _INSTALLED.get(self.ecosystem)
+        return not mark or not self.path or mark in self.path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

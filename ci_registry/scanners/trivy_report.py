@@ -28,6 +28,10 @@ _KINDS = {
     "ubuntu": "deb",
     "alpine": "apk",
 }
+_NAMED_BY_TARGET = frozenset(
+    {"dotnet-core", "nuget", "packages-props", "composer-vendor", "composer"}
+)
+"""Types whose packages have no path of their own: the target is the file."""
 _Json = Mapping[str, object]
 
 
@@ -135,7 +139,9 @@ def _purl(value: _Json, key: str, what: str) -> str:
 
 def _packages(result: _Json, what: str) -> Iterator[tuple[SeenPackage, bool]]:
     """Yield each package with whether the distribution made it."""
-    what = f"{what}: {_text(result, 'Target', what)[:100]}"
+    target = _text(result, "Target", what)
+    file = target if _text(result, "Type", what) in _NAMED_BY_TARGET else ""
+    what = f"{what}: {target[:100]}"
     for item in _list(result, "Packages", what):
         package = as_object(item, what=what)
         purl = _purl(package, "Identifier", what)
@@ -147,7 +153,7 @@ def _packages(result: _Json, what: str) -> Iterator[tuple[SeenPackage, bool]]:
             name=name,
             version=version,
             purl=purl or f"{name}@{version}",
-            path=_text(package, "FilePath", what),
+            path=_text(package, "FilePath", what) or file,
         )
         yield seen, origin != "third-party"
 

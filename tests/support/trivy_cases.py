@@ -28,6 +28,7 @@ from ci_registry.oci.manifest import parse_descriptor
 from ci_registry.process import ProcessRunner
 from ci_registry.scanners.interface import ImageView
 from ci_registry.scanners.trivy import TrivyScanner
+from tests.support.archives import classes, zip_of
 from tests.support.images import ImageSpec, MadeImage, debian_layer, dpkg_status, make_layout
 from tests.support.peers import find_peer
 
@@ -186,7 +187,7 @@ CASES: dict[str, ImageSpec] = {
             }
         ]
     ),
-    "jar": ImageSpec(layers=[debian_layer(OPENSSL), {"app/x.jar": b"PK\x05\x06" + b"\0" * 18}]),
+    "jar": ImageSpec(layers=[debian_layer(OPENSSL), {"app/x.jar": zip_of(classes("org/example"))}]),
 }
 
 
