@@ -23,14 +23,14 @@ from ci_registry.signers.keys import load_private_key
 from ci_registry.verification.checks import CheckStatus, VerificationResult
 from ci_registry.verification.read_back import verify_signed_by
 from ci_registry.verification.verify import verify_image
-from tests.support.distribution import running_distribution
+from tests.support.distribution import BOTH, running_distribution
 from tests.support.images import ImageSpec, make_layout
 from tests.support.peers import peer_environment
 from tests.support.registry import running_registry
 from tests.support.remote import remote_repository
 from tests.support.signing import CREATED_AT, PASSWORD, key_pair, signer, trusted
 
-pytestmark = pytest.mark.peer("cosign2", "cosign3", "docker-registry")
+pytestmark = pytest.mark.peer("cosign2", "cosign3")
 
 NO_LOG = "--insecure-ignore-tlog"
 SIGN_SIG_2 = ("cosign2", "sign", "--tlog-upload=false", "-y")
@@ -108,7 +108,7 @@ class Lab:
         )
 
 
-@pytest.fixture(params=["distribution", "embedded"])
+@pytest.fixture(params=[*BOTH, "embedded"])
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
     """A real docker-registry without the referrers API, or ours with it."""
     made = make_layout(
@@ -119,8 +119,8 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
     (tmp_path / "home").mkdir()
     layout = Layout(made.layout)
     with contextlib.ExitStack() as stack:
-        if request.param == "distribution":
-            host = stack.enter_context(running_distribution(tmp_path))
+        if request.param != "embedded":
+            host = stack.enter_context(running_distribution(tmp_path, program=request.param))
         else:
             host = stack.enter_context(running_registry()).host
         repository = stack.enter_context(remote_repository(host, "team/app"))

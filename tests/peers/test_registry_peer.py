@@ -1,4 +1,4 @@
-"""Our registry client against the real distribution 2.8, with crane as the second opinion."""
+"""Our registry client against the real distribution, 2.8 and 3.1, with crane as the second opinion."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ci_registry.cancel import Cancel
-from ci_registry.errors import AccessError
+from ci_registry.errors import AccessError, RegistryError
 from ci_registry.events import Event, Progress
 from ci_registry.oci import media_types
 from ci_registry.oci.digest import digest_of
@@ -25,18 +25,24 @@ from ci_registry.registry.transfer import (
     publish_manifests,
     upload_blobs,
 )
-from tests.support.distribution import PASSWORD, USER, basic_auth, running_distribution
+from tests.support.distribution import BOTH, OLD, PASSWORD, USER, basic_auth, running_distribution
 from tests.support.images import ImageSpec, make_layout
 from tests.support.peers import find_peer, peer_environment
 from tests.support.remote import login, remote_repository
 
-pytestmark = pytest.mark.peer("docker-registry", "crane")
+pytestmark = pytest.mark.peer("crane")
+
+
+@pytest.fixture(scope="module", params=BOTH)
+def program(request: pytest.FixtureRequest) -> str:
+    """The registry's program."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def host(tmp_path_factory: pytest.TempPathFactory, program: str) -> Iterator[str]:
     """An open registry for all tests of this module; each uses repositories of its own."""
-    with running_distribution(tmp_path_factory.mktemp("open")) as running:
+    with running_distribution(tmp_path_factory.mktemp("open"), program=program) as running:
         yield running
 
 
@@ -244,6 +250,22 @@ def test_oras_discovers_what_we_attached_and_we_what_oras_attached(
     assert types == {"application/x-note", "application/x-oras"}
 
 
+def test_a_tag_is_removed_alone_or_not_at_all(host: str, layout: Layout, program: str) -> None:
+    with remote_repository(host, "untag/app") as target:
+        root = copy(layout, target)
+        body = layout.fetch(root.digest).body
+        for tag in ("one", "two"):
+            target.push(tag, body, root.media_type)
+        if program == OLD:
+            with pytest.raises(RegistryError) as caught:
+                target.untag("one")
+            assert caught.value.code == "UNSUPPORTED"
+        else:
+            assert target.untag("one")
+        assert (target.resolve("one") is None) == (program != OLD)
+    assert crane("digest", f"{host}/untag/app:two") == root.digest
+
+
 def test_deleting_a_manifest_takes_it_from_crane_too(host: str, layout: Layout) -> None:
     with remote_repository(host, "delete/app") as target:
         root = copy(layout, target)
@@ -253,9 +275,9 @@ def test_deleting_a_manifest_takes_it_from_crane_too(host: str, layout: Layout) 
 
 
 def test_the_right_password_pushes_and_the_wrong_one_is_an_access_error(
-    tmp_path: Path, layout: Layout
+    tmp_path: Path, layout: Layout, program: str
 ) -> None:
-    with running_distribution(tmp_path, basic_auth(tmp_path)) as host:
+    with running_distribution(tmp_path, basic_auth(tmp_path), program=program) as host:
         with remote_repository(host, "team/app", credentials=login(host, USER, "wrong")) as wrong:
             with pytest.raises(AccessError) as caught:
                 check_push_right(wrong)
@@ -276,11 +298,11 @@ def test_the_right_password_pushes_and_the_wrong_one_is_an_access_error(
         assert digest == root.digest
 
 
-def test_a_login_by_crane_is_a_login_for_us(tmp_path: Path) -> None:
+def test_a_login_by_crane_is_a_login_for_us(tmp_path: Path, program: str) -> None:
     def no_helper(*_: object, **__: object) -> None:
         raise AssertionError("no helper is configured")
 
-    with running_distribution(tmp_path, basic_auth(tmp_path)) as host:
+    with running_distribution(tmp_path, basic_auth(tmp_path), program=program) as host:
         config = tmp_path / "docker"
         crane("auth", "login", host, "-u", USER, "-p", PASSWORD, config=config)
         chain = credential_sources({"DOCKER_CONFIG": str(config)}, no_helper)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Runs a real `docker-registry` (CNCF distribution 2.8) on a free loopback port."""
+"""Runs a real CNCF distribution, 2.8 (`docker-registry`) or 3.1 (`registry3`), on a free loopback port."""
 
 import contextlib
 import json
@@ -12,12 +12,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.peers import find_peer, peer_environment
 from tests.support.tls import Certified
 
 USER, PASSWORD = "ci", "loopback-only"
 _BCRYPT = "$2b$04$tASXzRjnkTbOswtT.D8Dg.f1pG4uirSs0bOGQs5s48mvoXNofAB2K"
 _START_TIMEOUT_S = 20.0
+OLD, NEW = "docker-registry", "registry3"
+"""The programs of distribution 2.8 and 3.1."""
+BOTH = (
+    pytest.param(OLD, marks=pytest.mark.peer(OLD), id="distribution-2.8"),
+    pytest.param(NEW, marks=pytest.mark.go_peer(NEW), id="distribution-3.1"),
+)
+"""For tests and fixtures that run with each of them."""
 
 
 def basic_auth(folder: Path) -> dict[str, Any]:
@@ -51,12 +60,12 @@ def _wait_until_up(process: "subprocess.Popen[bytes]", url: str, log: Path) -> b
             return True
         time.sleep(0.05)
     if process.poll() is None:
-        raise AssertionError(f"docker-registry did not start: {log.read_text()[-2000:]}")
+        raise AssertionError(f"the registry did not start: {log.read_text()[-2000:]}")
     return False
 
 
 def _start(
-    folder: Path, host: str, auth: Mapping[str, Any] | None, tls: Certified | None
+    name: str, folder: Path, host: str, auth: Mapping[str, Any] | None, tls: Certified | None
 ) -> "subprocess.Popen[bytes]":
     config: dict[str, Any] = {
         "version": 0.1,
@@ -73,29 +82,36 @@ def _start(
         config["auth"] = dict(auth)
     path = folder / "config.yml"
     path.write_text(json.dumps(config))
-    program = find_peer("docker-registry")
-    assert program is not None, "docker-registry is not installed"
+    program = find_peer(name)
+    assert program is not None, f"{name} is not installed"
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(
-            [program, "serve", path], stdout=log, stderr=log, env=peer_environment()
+            [program, "serve", path],
+            stdout=log,
+            stderr=log,
+            env=peer_environment() | {"OTEL_TRACES_EXPORTER": "none"},
         )
 
 
 @contextlib.contextmanager
 def running_distribution(
-    tmp_path: Path, auth: Mapping[str, Any] | None = None, *, tls: Certified | None = None
+    tmp_path: Path,
+    auth: Mapping[str, Any] | None = None,
+    *,
+    tls: Certified | None = None,
+    program: str = OLD,
 ) -> Iterator[str]:
     """Run a registry with its storage below `tmp_path`; yields `127.0.0.1:PORT`.
 
-    `auth` is the section of distribution's configuration, for example `basic_auth(tmp_path)`; with
+    `program` is `OLD` or `NEW`; `auth` is the section of distribution's configuration, for example `basic_auth(tmp_path)`; with
     `tls` it speaks https.
     It has no referrers API, so clients use the fallback tag.
     """
-    folder = tmp_path / "docker-registry"
+    folder = tmp_path / program
     folder.mkdir(exist_ok=True)
     for _ in range(5):  # somebody may take the port between probe and start
         host = f"127.0.0.1:{_free_port()}"
-        process = _start(folder, host, auth, tls)
+        process = _start(program, folder, host, auth, tls)
         try:
             if _wait_until_up(
                 process, f"{'https' if tls else 'http'}://{host}/v2/", folder / "log"
@@ -105,4 +121,4 @@ def running_distribution(
         finally:
             process.kill()
             process.wait()
-    raise AssertionError(f"docker-registry does not start: {(folder / 'log').read_text()[-2000:]}")
+    raise AssertionError(f"{program} does not start: {(folder / 'log').read_text()[-2000:]}")
