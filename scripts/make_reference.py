@@ -122,6 +122,7 @@ TEMPLATE_BODY = """\
       dotenv: $[[ inputs.report_dir ]]/image.env
       junit: $[[ inputs.report_dir ]]/junit-ci-registry.xml
       container_scanning: $[[ inputs.report_dir ]]/gl-container-scanning-report.json
+      cyclonedx: $[[ inputs.report_dir ]]/sbom-*.cdx.json
 
 "$[[ inputs.job_name ]]":
   extends: ".$[[ inputs.job_name ]]"

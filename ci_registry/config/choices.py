@@ -91,3 +91,5 @@ class ReportFormat(StrEnum):
 
     JUNIT = "junit"
     GITLAB = "gitlab"
+    CYCLONEDX = "cyclonedx"
+    SPDX = "spdx"

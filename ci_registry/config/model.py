@@ -249,7 +249,8 @@ class ReportSettings:
 
     dir: str = setting("ci-registry-report", "Folder for the reports.", surface="report-dir")
     formats: tuple[ReportFormat, ...] = setting(
-        (ReportFormat.JUNIT, ReportFormat.GITLAB), "Optional report files."
+        (ReportFormat.JUNIT, ReportFormat.GITLAB, ReportFormat.CYCLONEDX),
+        "Optional report files: junit, gitlab, and an SBOM per platform as cyclonedx or spdx.",
     )
 
 

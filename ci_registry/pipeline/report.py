@@ -10,6 +10,7 @@ from pathlib import Path
 from ci_registry.config.model import ReportFormat
 from ci_registry.errors import CiRegistryError, ExitCode, worst_exit_code
 from ci_registry.files import storage_error, write_atomic
+from ci_registry.pipeline.sboms import SBOM_FILES, sbom_renderers
 from ci_registry.results import RunResult
 from ci_registry.secret import Masker
 
@@ -56,6 +57,9 @@ class Reporter:
         try:
             for name in (SUMMARY, JUNIT, CONTAINER_SCANNING, DOTENV, TRACEBACK):
                 (self.folder / name).unlink(missing_ok=True)
+            for pattern in SBOM_FILES:
+                for path in self.folder.glob(pattern):
+                    path.unlink(missing_ok=True)
         except OSError as error:
             raise storage_error(error, self.folder, "write reports to") from error
         from ci_registry.reports.junit import render_junit  # noqa: PLC0415 - as below
@@ -130,6 +134,7 @@ class Reporter:
         if ReportFormat.GITLAB in self.formats:
             files[CONTAINER_SCANNING] = lambda: render_container_scanning(result)
             files[DOTENV] = lambda: render_dotenv(result, prefix=self.dotenv_prefix)
+        files.update(sbom_renderers(result, self.formats))
         return files
 
     def _github(self, result: RunResult, written: list[Path]) -> Iterator[Callable[[], None]]:

@@ -12,6 +12,7 @@ from ci_registry.config.model import ReportFormat
 from ci_registry.errors import ExitCode
 from ci_registry.files import write_atomic
 from ci_registry.pipeline.report import Reporter, ReportsError
+from ci_registry.sbom.reading import read_sbom
 from ci_registry.secret import Masker, Secret
 from tests.support.results import blocked_image, make_run, passing_image
 
@@ -48,6 +49,30 @@ def test_all_files_are_written_most_important_first(tmp_path: Path) -> None:
 def test_optional_formats_are_left_out(tmp_path: Path) -> None:
     files = _reporter(tmp_path, formats=()).write(make_run(passing_image()))
     assert {path.name for path in files} == {"result.json", "summary.md"}
+
+
+def test_every_platform_has_its_sbom_in_every_format_that_is_wanted(tmp_path: Path) -> None:
+    image = passing_image()
+    files = _reporter(tmp_path, formats=(ReportFormat.CYCLONEDX, ReportFormat.SPDX)).write(
+        make_run(image)
+    )
+    names = [path.name for path in files if path.name.startswith("sbom-")]
+    slugs = [platform.platform.slug for platform in image.platforms]
+    assert names == [f"sbom-api-{s}.{end}" for s in slugs for end in ("cdx.json", "spdx.json")]
+    for platform, scan in zip(image.platforms, image.scans, strict=True):
+        written = tmp_path / f"sbom-api-{platform.platform.slug}.cdx.json"
+        document = read_sbom(written.read_bytes(), what=written.name)
+        assert document.inventory == platform.inventory
+        assert document.coverage is not None
+        assert document.coverage.databases == scan.coverage.databases
+
+
+def test_sboms_of_an_earlier_run_are_removed(tmp_path: Path) -> None:
+    reporter = _reporter(tmp_path, formats=(ReportFormat.CYCLONEDX,))
+    (old,) = reporter.write(make_run(passing_image()))[2:3]
+    reporter.prepare(make_run())
+    assert old.name.startswith("sbom-")
+    assert not old.exists()
 
 
 def test_a_run_that_never_began_has_reports_too(tmp_path: Path) -> None:
