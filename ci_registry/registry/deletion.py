@@ -25,6 +25,7 @@ from ci_registry.registry.copy_attached import MAX_LEVELS, find_attached
 from ci_registry.registry.interface import EditableRepository, Repository
 from ci_registry.registry.parallel import in_parallel
 from ci_registry.registry.referrers import fallback_tag, remove_from_fallback
+from ci_registry.registry.remote import RemoteRepository
 from ci_registry.registry.tagging import UNSUPPORTED
 from ci_registry.registry.transfer import MAX_DEPTH, MAX_MANIFESTS
 
@@ -300,7 +301,10 @@ def apply_deletion(
         if outcome.error is not None and removal.kind in (RemovalKind.TAG, RemovalKind.IMAGE):
             return tuple(outcomes)
     if plan.subject is not None:
-        remove_from_fallback(repository, plan.subject, plan.root, wait)
+        if isinstance(repository, RemoteRepository):
+            repository.unlist(plan.subject, plan.root)  # one writer at a time
+        else:
+            remove_from_fallback(repository, plan.subject, plan.root, wait)
     return tuple(outcomes)
 
 

@@ -27,6 +27,8 @@ class PushedManifest:
     digest: Digest
     subject: Digest | None = None
     """`OCI-Subject`: the registry maintains referrers itself. None means: write the fallback tag."""
+    confirmed: bool = False
+    """Whether the place itself named the digest that it stored, and it was the right one."""
 
 
 class BlobOutcome(StrEnum):

@@ -1,7 +1,7 @@
 """What refers to a manifest: the referrers API, the fallback tag, and both merged (distribution-spec 1.1)."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from ci_registry.errors import IntegrityError, NotFoundError, RegistryError
 from ci_registry.oci import media_types
@@ -23,6 +23,9 @@ MAX_REFERRERS = 1000
 LONGEST_SETTLING_S = 0.5
 """How long an entry in the fallback index is left alone before it is read back."""
 MAX_PAGES = 100
+
+PutIndex = Callable[[Index | None, bytes], bool]
+"""Puts an index at a fallback tag in place of the one that was read; false: another was first, read again."""
 
 
 def fallback_tag(subject: Digest) -> str:
@@ -148,11 +151,12 @@ def add_to_fallback(
     wait: Callable[[str], bool],
     *,
     settle: Callable[[], None] = lambda: None,
+    put: PutIndex | None = None,
 ) -> None:
     """Add a referrer to the index at the fallback tag, read it back, and try again when it got lost.
 
-    Others may write the same tag at the same moment, and no registry that needs the tag honours
-    `If-Match`: reading back makes a loss unlikely, not impossible.
+    Others may write the same tag at the same moment. Where the registry does not honour `If-Match`,
+    reading back makes a loss unlikely, not impossible.
 
     Args:
         repository: where the subject is.
@@ -160,6 +164,7 @@ def add_to_fallback(
         referrer: with artifact type and annotations, as the API would list it.
         wait: pauses before another attempt; false when there is to be none.
         settle: pauses before reading back, for a time that differs from that of other writers.
+        put: puts the index; without it, on no condition.
 
     Raises:
         RegistryError: other writers kept overwriting the entry.
@@ -172,7 +177,17 @@ def add_to_fallback(
         body = _with_referrer(index, referrer)
         if len(body) > MAX_MANIFEST_BYTES:
             raise RegistryError(f"tag {tag} holds too many referrers: {len(body)} bytes of index")
-        repository.push(tag, body, media_types.OCI_INDEX)
+        try:
+            is_put = _put(repository, tag, index, body, put)
+        except RegistryError as error:
+            # registries that want every child refuse the list for an entry whose manifest is gone
+            gone = _gone(repository, index) if error.status in (400, 404) else set()
+            if not gone:
+                raise
+            body = _with_referrer(index, referrer, without=gone)
+            is_put = _put(repository, tag, index, body, put)
+        if not is_put:
+            continue
         settle()  # who read the index before our write, writes about now
         kept = fallback_referrers(repository, subject)
         if any(entry.digest == referrer.digest for entry in kept):
@@ -184,8 +199,24 @@ def add_to_fallback(
             )
 
 
-def _with_referrer(index: Index | None, referrer: Descriptor) -> bytes:
-    """Return the bytes of the index with one more entry; what was in it stays as it was."""
+def _put(
+    repository: Manifests, tag: str, before: Index | None, body: bytes, put: PutIndex | None
+) -> bool:
+    if put is not None:
+        return put(before, body)
+    repository.push(tag, body, media_types.OCI_INDEX)
+    return True
+
+
+def _gone(repository: Manifests, index: Index | None) -> set[Digest]:
+    entries = index.manifests if index is not None else ()
+    return {entry.digest for entry in entries if repository.resolve(entry.digest) is None}
+
+
+def _with_referrer(
+    index: Index | None, referrer: Descriptor, *, without: Collection[Digest] = ()
+) -> bytes:
+    """Return the bytes of the index with one more entry; all else in it stays as it was, but for `without`."""
     document: dict[str, object] = {
         "schemaVersion": 2,
         "mediaType": media_types.OCI_INDEX,
@@ -194,12 +225,18 @@ def _with_referrer(index: Index | None, referrer: Descriptor) -> bytes:
     if index is not None:
         document = as_object(parse_json(index.body, what="fallback index"), what="fallback index")
     entries = as_list(document.get("manifests") or [], what="fallback index")
-    document["manifests"] = [*entries, referrer.to_json()]
+    kept = [e for e in entries if as_object(e, what="fallback index").get("digest") not in without]
+    document["manifests"] = [*kept, referrer.to_json()]
     return json.dumps(document, separators=(",", ":")).encode()
 
 
 def remove_from_fallback(
-    repository: Manifests, subject: Digest, referrer: Digest, wait: Callable[[str], bool]
+    repository: Manifests,
+    subject: Digest,
+    referrer: Digest,
+    wait: Callable[[str], bool],
+    *,
+    put: PutIndex | None = None,
 ) -> None:
     """Take a deleted referrer out of the index at the fallback tag; the last one takes the index along.
 
@@ -218,10 +255,11 @@ def remove_from_fallback(
             if as_object(entry, what="fallback index").get("digest") != referrer
         ]
         if not kept:
-            repository.delete(index.digest)
+            repository.delete(index.digest)  # not the tag: it may be at a newer index
         else:
             body = json.dumps(document | {"manifests": kept}, separators=(",", ":")).encode()
-            repository.push(fallback_tag(subject), body, media_types.OCI_INDEX)
+            if not _put(repository, fallback_tag(subject), index, body, put):
+                continue
         if all(entry.digest != referrer for entry in fallback_referrers(repository, subject)):
             return
         if not wait(f"another writer of tag {fallback_tag(subject)} put a deleted entry back"):

@@ -3,7 +3,6 @@
 import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -26,6 +25,7 @@ from ci_registry.registry.content import verified_manifest
 from ci_registry.registry.credentials import CredentialChain, CredentialSource
 from ci_registry.registry.downloads import download
 from ci_registry.registry.failures import failure, tag_refusal
+from ci_registry.registry.fallback_list import FallbackList
 from ci_registry.registry.fallback_writers import FallbackWriters
 from ci_registry.registry.interface import (
     BlobSource,
@@ -35,8 +35,6 @@ from ci_registry.registry.interface import (
 )
 from ci_registry.registry.quirks import UntagBy
 from ci_registry.registry.referrers import (
-    LONGEST_SETTLING_S,
-    add_to_fallback,
     check_subject,
     fallback_referrers,
     listed_referrers,
@@ -129,7 +127,7 @@ class RemoteRepository:
         self._uploader = Uploader(session, repository)
         self._read = access_to(repository, "pull")
         self._write = access_to(repository, "pull", "push")
-        self._writers = writers or FallbackWriters()
+        self._fallback = FallbackList(self, session, writers or FallbackWriters())
         self._lock = threading.Lock()
         self._attached: dict[Digest, frozenset[Digest]] = {}
 
@@ -205,8 +203,17 @@ class RemoteRepository:
             what=self._shown(reference),
         )
 
-    def push(self, reference: str, body: bytes, media_type: str) -> PushedManifest:
+    def push(
+        self,
+        reference: str,
+        body: bytes,
+        media_type: str,
+        *,
+        condition: Mapping[str, str] = MappingProxyType({}),
+    ) -> PushedManifest:
         """Put manifest bytes under a tag or digest; the registry must answer with their digest.
+
+        `condition` are header fields like `If-Match`; most registries take no notice of them.
 
         Raises:
             AccessError: no push right, or the tag exists and is immutable.
@@ -220,16 +227,18 @@ class RemoteRepository:
             "PUT",
             self._manifest_url(reference),
             self._write,
-            headers={"Content-Type": manifest.media_type},
+            headers={"Content-Type": manifest.media_type, **condition},
             body=lambda: iter((body,)),
             size_bytes=len(body),
         )
         if not response.ok:
             raise self._push_failure(response, reference)
-        self._check_stored(response, body)
+        confirmed = self._check_stored(response, body)
         subject = response.headers.get("OCI-Subject")
         kept = manifest.subject is not None and subject == manifest.subject.digest
-        return PushedManifest(digest=digest, subject=Digest(subject) if kept else None)
+        return PushedManifest(
+            digest=digest, subject=Digest(subject) if kept else None, confirmed=confirmed
+        )
 
     def _push_failure(self, response: Response, reference: str) -> CiRegistryError:
         if not is_digest(reference):
@@ -238,14 +247,15 @@ class RemoteRepository:
                 return refusal
         return self._failure(response, f"push {self._shown(reference)}", writing=True)
 
-    def _check_stored(self, response: Response, body: bytes) -> None:
-        """Compare the digest in the answer; the specification lets a registry leave it out."""
+    def _check_stored(self, response: Response, body: bytes) -> bool:
+        """Compare the digest in the answer; False: the specification lets a registry leave it out."""
         said = response.headers.get("Docker-Content-Digest")
         if said and not (is_digest(said) and digest_of(body, Digest(said).algorithm) == said):
             raise IntegrityError(
                 f"{self.name} stored another manifest than was sent: "
                 f"{said[:140]!r} instead of {digest_of(body)}"
             )
+        return bool(said)
 
     def delete(self, digest: Digest) -> None:
         """Delete a manifest by digest, with every tag on it; a missing one is fine."""
@@ -338,21 +348,15 @@ class RemoteRepository:
         check_subject(manifest, subject)
         pushed = self.push(manifest.digest, body, media_type)
         if pushed.subject is None:
-            self._list_in_fallback(subject.digest, referrer_descriptor(manifest))
+            self._fallback.add(subject.digest, referrer_descriptor(manifest))
         with self._lock:
             known = self._attached.get(subject.digest, frozenset())
             self._attached[subject.digest] = known | {pushed.digest}
         return pushed.digest
 
-    def _list_in_fallback(self, subject: Digest, referrer: Descriptor) -> None:
-        client = self._session.client
-        retrier = client.retrier(f"list of referrers of {subject}")
-        name = f"{self.name}@{subject}"
-        with self._writers.alone(name, pause=partial(client.pause, 1.0)) as is_alone:
-            if not is_alone:
-                self._session.warn(f"the list of referrers of {name} is written without a lock")
-            settle = partial(client.settle, client.monotonic(), LONGEST_SETTLING_S)
-            add_to_fallback(self, subject, referrer, retrier.wait, settle=settle)
+    def unlist(self, subject: Digest, referrer: Digest) -> None:
+        """Take a deleted referrer out of the fallback index of its subject, if it is in one."""
+        self._fallback.remove(subject, referrer)
 
     def tags(self) -> tuple[str, ...]:
         """Return all tags, sorted; empty when the repository does not exist."""
