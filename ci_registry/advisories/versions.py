@@ -4,11 +4,29 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from ci_registry.advisories.ecosystem_names import base_ecosystem
+from ci_registry.advisories.version_apk import parse_apk
+from ci_registry.advisories.version_bitnami import parse_bitnami
+from ci_registry.advisories.version_composer import parse_composer
 from ci_registry.advisories.version_deb import compare_deb, parse_deb
+from ci_registry.advisories.version_gem import compare_gem, parse_gem
+from ci_registry.advisories.version_go import parse_go
+from ci_registry.advisories.version_maven import compare_maven, parse_maven
+from ci_registry.advisories.version_nuget import parse_nuget
+from ci_registry.advisories.version_rpm import parse_rpm
 from ci_registry.advisories.version_semver import SemverKey, parse_semver
 from ci_registry.advisories.version_syntax import UnparsableVersionError
 
-__all__ = ["COMPARATORS", "UnparsableVersionError", "base_ecosystem", "can_compare", "compare"]
+__all__ = [
+    "COMPARATORS",
+    "UnparsableVersionError",
+    "base_ecosystem",
+    "can_compare",
+    "compare",
+    "is_version",
+]
+
+Comparator = Callable[[str, str], int]
 
 
 @lru_cache(maxsize=100_000)
@@ -26,38 +44,63 @@ def _pep440_key(text: str) -> Any:
         raise UnparsableVersionError(text, "PEP 440") from error
 
 
-def _compare_pep440(a: str, b: str) -> int:
-    left, right = _pep440_key(a), _pep440_key(b)
-    return int(left > right) - int(left < right)
-
-
 @lru_cache(maxsize=100_000)
 def _semver_key(text: str) -> SemverKey:
     return parse_semver(text)
 
 
-def _compare_semver(a: str, b: str) -> int:
-    left, right = _semver_key(a), _semver_key(b)
-    return (left > right) - (left < right)
+def _by_key(parse: Callable[[str], Any]) -> Comparator:
+    """Return a comparator for versions whose parsed form sorts by itself."""
+
+    def order(a: str, b: str) -> int:
+        left, right = parse(a), parse(b)
+        return int(left > right) - int(left < right)
+
+    return order
 
 
 def _compare_deb(a: str, b: str) -> int:
     return compare_deb(parse_deb(a), parse_deb(b))
 
 
-COMPARATORS: Mapping[str, Callable[[str, str], int]] = {
+def _compare_gem(a: str, b: str) -> int:
+    return compare_gem(parse_gem(a), parse_gem(b))
+
+
+def _compare_maven(a: str, b: str) -> int:
+    return compare_maven(parse_maven(a), parse_maven(b))
+
+
+_apk, _rpm, _semver = _by_key(parse_apk), _by_key(parse_rpm), _by_key(_semver_key)
+
+COMPARATORS: Mapping[str, Comparator] = {
     "Debian": _compare_deb,
     "Ubuntu": _compare_deb,
-    "PyPI": _compare_pep440,
-    "npm": _compare_semver,
-    "Go": _compare_semver,
+    "Alpine": _apk,
+    "Alpaquita": _apk,
+    "Chainguard": _apk,
+    "MinimOS": _apk,
+    "Wolfi": _apk,
+    "AlmaLinux": _rpm,
+    "Azure Linux": _rpm,
+    "Mageia": _rpm,
+    "Photon OS": _rpm,
+    "Red Hat": _rpm,
+    "Rocky Linux": _rpm,
+    "SUSE": _rpm,
+    "openEuler": _rpm,
+    "openSUSE": _rpm,
+    "Bitnami": _by_key(parse_bitnami),
+    "Go": _by_key(parse_go),
+    "Maven": _compare_maven,
+    "NuGet": _by_key(parse_nuget),
+    "Packagist": _by_key(parse_composer),
+    "PyPI": _by_key(_pep440_key),
+    "RubyGems": _compare_gem,
+    "crates.io": _semver,
+    "npm": _semver,
 }
 """OSV ecosystem without its release → comparator; a new ecosystem is one line here."""
-
-
-def base_ecosystem(ecosystem: str) -> str:
-    """Return an OSV ecosystem without its release: `Debian` for `Debian:12`."""
-    return ecosystem.partition(":")[0]
 
 
 def can_compare(ecosystem: str) -> bool:
@@ -75,3 +118,12 @@ def compare(ecosystem: str, a: str, b: str) -> int:
     if comparator is None:
         raise UnparsableVersionError(a, f"{ecosystem} (no comparator)")
     return comparator(a, b)
+
+
+def is_version(ecosystem: str, text: str) -> bool:
+    """Say whether a text is a version of this ecosystem that can be ordered."""
+    try:
+        compare(ecosystem, text, text)
+    except UnparsableVersionError:
+        return False
+    return True
