@@ -1,5 +1,6 @@
 """Knows by its path which file of an image says something about packages, and how much of it to keep."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -101,6 +102,12 @@ GO_BINARY = _unread("golang", "Go binary")
 RUST_BINARY = _unread("cargo", "Rust binary with an audit section")
 
 
+_PACKAGE_MANAGER = re.compile(
+    r"(?:^|/)yarn-v\d[^/]*/package\.json$|/corepack/(?:v\d+/)?(?:npm|pnpm|yarn)/[^/]+/package\.json$"
+)
+"""Where Node images and corepack put package managers: outside of any `node_modules`."""
+
+
 def _status(path: str) -> Interest | None:
     if path.endswith("opkg/status"):
         return _OPKG
@@ -116,7 +123,9 @@ def _pkg_info(path: str) -> Interest | None:
 
 
 def _package_json(path: str) -> Interest | None:
-    return _NODE if path.startswith("node_modules/") or "/node_modules/" in path else None
+    if path.startswith("node_modules/") or "/node_modules/" in path:
+        return _NODE
+    return _NODE if _PACKAGE_MANAGER.search(path) else None
 
 
 def _ending(ending: str, interest: Interest) -> Callable[[str], Interest | None]:
