@@ -5,7 +5,7 @@ import fnmatch
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ci_registry.cancel import Cancel
@@ -25,7 +25,6 @@ from ci_registry.registry.copy_image import CopiedImage, CopyOptions, ImageCopie
 from ci_registry.registry.interface import Repository
 from ci_registry.registry.parallel import in_parallel, lookup_pool
 from ci_registry.registry.rehearsal import Rehearsal
-from ci_registry.registry.remote import check_push_right
 from ci_registry.registry.shared_uploads import BLOBS_AT_ONCE, SharedUploads
 
 IMAGES_AT_ONCE = 16
@@ -48,6 +47,8 @@ class CopyItem:
     """Tag or digest in the source."""
     tag: str = ""
     """In the target; empty: by digest only."""
+    found: Descriptor | None = field(default=None, compare=False)
+    """What it is in the source, when somebody has looked already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +96,9 @@ class _Compared:
     item: CopyItem
     found: Descriptor | None = None
     there: Digest | None = None
+    """Where the tag is in the target; for an item without one, the image itself."""
+    is_there: bool | None = None
+    """Whether the target has the image, under whatever tag; None: not looked for."""
     error: CiRegistryError | None = None
 
 
@@ -136,7 +140,7 @@ class Copying:
         )
         blobs = stack.enter_context(ThreadPoolExecutor(BLOBS_AT_ONCE, thread_name_prefix="blob"))
         is_new = listing is not None and not listing.target
-        uploads = SharedUploads(
+        self.uploads = uploads = SharedUploads(
             source,
             self.target,
             pool=blobs,
@@ -164,23 +168,34 @@ class Copying:
         )
 
     def compare(self, item: CopyItem) -> "_Compared":
-        """Look at both sides of one item: two HEAD requests at most."""
+        """Look at both sides of one item: a HEAD request each.
+
+        Where the target was not listed it is asked for the image first: without that no tag is on it
+        (unless the tag is on a rewritten index).
+        """
         self.cancel.check()
+        is_there = None
         try:
-            found = self.source.resolve(item.source)
+            found = item.found or self.source.resolve(item.source)
             if found is None:
                 raise NotFoundError(
                     f"{self.source.name} has no {item.source}", hint="check the name and the tag"
                 )
-            absent = self.listing is not None and item.tag not in self.listing.target
             there = None
-            if not (absent and item.tag):
-                there = self.target.resolve(item.tag or found.digest)
+            if not item.tag or (self.listing is None and not self.options.rewrite_index):
+                there = self.target.resolve(found.digest)
+                is_there = there is not None
+            listed = self.listing is None or item.tag in self.listing.target
+            if item.tag and listed and is_there is not False:
+                there = self.target.resolve(item.tag)
         except (AccessError, CancelledError):
             raise
         except CiRegistryError as error:
             return _Compared(item=item, error=error)
-        return _Compared(item=item, found=found, there=there.digest if there else None)
+        at = there.digest if there else None
+        return _Compared(
+            item=item, found=found, there=at, is_there=True if at == found.digest else is_there
+        )
 
     def copy_group(self, group: _Group) -> tuple[CopyOutcome, ...]:
         """Copy one image with all of its tags."""
@@ -192,10 +207,14 @@ class Copying:
         started = time.monotonic()
         self.on_event(StepStarted(image=name, step=STEP))
         try:
-            image = self.images.copy(group.root, tags, image=name)
+            known = {one.is_there for one in group.compared} - {None}
+            is_there = known.pop() if len(known) == 1 else None
+            image = self.images.copy(group.root, tags, is_there=is_there, image=name)
         except CancelledError:
             raise
         except CiRegistryError as error:
+            if self.uploads.refusal is not None:
+                raise self.uploads.refusal from error
             self._end(name, started, "error", error.headline)
             return tuple(_failed(item, error) for item in items)
         self.warn(name, image.notes)
@@ -249,7 +268,9 @@ def copy_items(
         on_event: gets a line per tag and the progress of each blob.
 
     Raises:
-        AccessError: we may not read the source or write to the target at all.
+        AccessError: we may not read the source or write to the target at all; that shows with the
+            first blob, and nothing was written then.
+        NotFoundError: the target's repository must be created first.
         CancelledError: interrupted.
     """
     with contextlib.ExitStack() as stack:
@@ -265,8 +286,6 @@ def copy_items(
         )
         compared = in_parallel(copying.compare, items, pool=copying.lookups)
         done, groups = _sort_out(compared, look_inside=deep or bool(options.platforms))
-        if groups and not dry_run:
-            check_push_right(target)
         for outcomes in in_parallel(copying.copy_group, groups, pool=copying.workers):
             done.update((outcome.item, outcome) for outcome in outcomes)
         further = tuple(_companions(copying, done)) if options.with_referrers else ()

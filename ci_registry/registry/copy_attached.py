@@ -5,9 +5,10 @@ signature or an SBOM follows it, level by level.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from ci_registry.errors import IntegrityError, NotFoundError, RegistryError
 from ci_registry.oci.digest import Digest
@@ -55,15 +56,37 @@ def find_attached(
         RegistryError: a listing failed; that is never "none".
         IntegrityError: there are too many.
     """
+    asks = _asks(repository, subject, known_tags)
+    return _attached(subject, {tag: ask() for tag, ask in asks.items()})
+
+
+_Ask = Callable[[], tuple[Descriptor, ...]]
+_REFERRERS = ""
+"""Stands for a tag where the list of referrers is meant."""
+
+
+def _asks(
+    repository: Repository, subject: Digest, known_tags: frozenset[str] | None
+) -> dict[str, _Ask]:
+    """Return the questions to ask about one manifest: its referrers, and each cosign tag."""
+
+    def referrers() -> tuple[Descriptor, ...]:
+        if isinstance(repository, RemoteRepository):
+            with_fallback = known_tags is None or fallback_tag(subject) in known_tags
+            return repository.referrers(subject, with_fallback=with_fallback)
+        return repository.referrers(subject)
+
+    def at(tag: str) -> tuple[Descriptor, ...]:
+        found = repository.resolve(tag)
+        return () if found is None else (found,)
+
     wanted = [t for t in cosign_tags(subject) if known_tags is None or t in known_tags]
-    found = ((tag, repository.resolve(tag)) for tag in wanted)
-    cosign = tuple((tag, there) for tag, there in found if there is not None)
-    if isinstance(repository, RemoteRepository):
-        with_fallback = known_tags is None or fallback_tag(subject) in known_tags
-        referrers = repository.referrers(subject, with_fallback=with_fallback)
-    else:
-        referrers = repository.referrers(subject)
-    return Attached(subject=subject, referrers=referrers, cosign=cosign)
+    return {_REFERRERS: referrers} | {tag: partial(at, tag) for tag in wanted}
+
+
+def _attached(subject: Digest, answers: Mapping[str, tuple[Descriptor, ...]]) -> Attached:
+    cosign = tuple((tag, found[0]) for tag, found in answers.items() if tag and found)
+    return Attached(subject=subject, referrers=answers[_REFERRERS], cosign=cosign)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,13 +129,16 @@ class AttachedCopier:
         self._known_tags = known_tags
 
     def find(self, subjects: Iterable[Digest]) -> tuple[Attached, ...]:
-        """Return what belongs to each of these manifests."""
+        """Return what belongs to each of these manifests; all questions are asked at once."""
+        asks = {
+            subject: _asks(self._source, subject, self._known_tags)
+            for subject in dict.fromkeys(subjects)
+        }
+        flat = [ask for by_tag in asks.values() for ask in by_tag.values()]
+        answers = in_parallel(lambda ask: ask(), flat, pool=self._lookups)
         return tuple(
-            in_parallel(
-                lambda subject: find_attached(self._source, subject, self._known_tags),
-                subjects,
-                pool=self._lookups,
-            )
+            _attached(subject, {tag: next(answers) for tag in by_tag})
+            for subject, by_tag in asks.items()
         )
 
     def copy(self, found: tuple[Attached, ...], *, image: str) -> AttachedOutcome:

@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ci_registry.cancel import Cancel
-from ci_registry.errors import CiRegistryError, RegistryError, UsageError
+from ci_registry.errors import AccessError, CiRegistryError, RegistryError, UsageError
 from ci_registry.oci import media_types
 from ci_registry.oci.digest import Digest
 from ci_registry.oci.manifest import Descriptor, Index, Manifest
 from ci_registry.oci.platform import Platform
 from ci_registry.registry.copy_attached import Attached, AttachedCopier, AttachedOutcome
-from ci_registry.registry.interface import BlobOutcome, PushedBlob, Repository
+from ci_registry.registry.interface import BlobOutcome, PushedBlob, PushedManifest, Repository
 from ci_registry.registry.parallel import in_parallel
 from ci_registry.registry.selection import Selection, select
 from ci_registry.registry.shared_uploads import SharedUploads
@@ -70,13 +70,19 @@ class ImageCopier:
         self._is_new = is_new
 
     def copy(
-        self, root: Descriptor, tags: Mapping[str, Digest | None], *, image: str
+        self,
+        root: Descriptor,
+        tags: Mapping[str, Digest | None],
+        *,
+        is_there: bool | None = None,
+        image: str,
     ) -> CopiedImage:
-        """Copy an image and put its tags; each tag is read back.
+        """Copy an image and put its tags; the target confirms each by its digest, or it is read back.
 
         Args:
             root: the image in the source.
             tags: to put, and where each one is now.
+            is_there: whether the target has the image itself, None when nobody has looked.
             image: for events.
 
         Raises:
@@ -86,7 +92,9 @@ class ImageCopier:
         options = self._options
         selection = select(self._source, root, options.platforms, rewrite=options.rewrite_index)
         found = self._find_attached(selection)
-        missing = self._missing(selection)
+        missing = self._missing(
+            selection, is_there if selection.root.digest == root.digest else None
+        )
         pushed = self._uploads.ensure(blobs_of(missing), image=image)
         by_digest = not tags or any(attached.all for attached in found)
         for manifest in missing:
@@ -109,19 +117,24 @@ class ImageCopier:
         ]
         return self._attached.find(manifest.digest for manifest in kept)
 
-    def _missing(self, selection: Selection) -> tuple[Manifest | Index, ...]:
+    def _missing(self, selection: Selection, is_there: bool | None) -> tuple[Manifest | Index, ...]:
         """Return the manifests that the target lacks; one that it has, has its blobs too."""
-        if self._is_new and len(selection.manifests) == 1:
-            return selection.manifests
+        if is_there is None and self._is_new and len(selection.manifests) == 1:
+            is_there = False
+        unknown = selection.manifests if is_there is None else selection.manifests[:-1]
         there = in_parallel(
-            lambda manifest: self._target.resolve(manifest.digest),
-            selection.manifests,
-            pool=self._lookups,
+            lambda manifest: self._target.resolve(manifest.digest), unknown, pool=self._lookups
         )
-        pairs = zip(selection.manifests, there, strict=True)
-        return tuple(manifest for manifest, found in pairs if found is None)
+        try:
+            missing = [m for m, found in zip(unknown, there, strict=True) if found is None]
+        except AccessError as error:
+            self._uploads.refusal = error
+            raise
+        return (*missing, selection.root) if is_there is False else tuple(missing)
 
-    def _push(self, reference: str, manifest: Manifest | Index, selection: Selection) -> None:
+    def _push(
+        self, reference: str, manifest: Manifest | Index, selection: Selection
+    ) -> PushedManifest:
         self._cancel.check()
         try:
             pushed = self._target.push(reference, manifest.body, manifest.media_type)
@@ -137,11 +150,13 @@ class ImageCopier:
             raise RegistryError(
                 f"{self._target.name} stored {pushed.digest}, not {manifest.digest}"
             )
+        return pushed
 
     def _put_tag(self, tag: str, selection: Selection) -> None:
-        """Move a tag and read back what it gives."""
+        """Move a tag; where the answer does not name the digest that was stored, read back what it gives."""
         root = selection.root
-        self._push(tag, root, selection)
+        if self._push(tag, root, selection).confirmed:
+            return
         if self._target.fetch(tag).body != root.body:
             raise RegistryError(
                 f"{self._target.name}:{tag} gives another manifest than was put there",

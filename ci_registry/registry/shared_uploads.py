@@ -6,16 +6,17 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from ci_registry.cancel import Cancel
+from ci_registry.errors import AccessError, CiRegistryError, NotFoundError
 from ci_registry.events import EventSink
 from ci_registry.oci.digest import Digest
 from ci_registry.oci.manifest import Descriptor
 from ci_registry.registry.content import CheckedSource, opened
-from ci_registry.registry.interface import BlobOutcome, PushedBlob, Repository
+from ci_registry.registry.interface import BlobOutcome, BlobSource, PushedBlob, Repository
 from ci_registry.registry.remote import RemoteRepository
 from ci_registry.registry.transfer import BlobProgress
 
 BLOBS_AT_ONCE = 16
-_ASKED_FOR_BYTES = 1024 * 1024
+_ASKED_FOR_BYTES = 4 * 1024 * 1024
 """From this size on a blob is looked for even in a new repository: an interrupted copy may have left it."""
 
 
@@ -43,6 +44,9 @@ class SharedUploads:
         self._step = step
         self._lock = threading.Lock()
         self._begun: dict[Digest, Future[PushedBlob]] = {}
+        self._accepted = False
+        self.refusal: AccessError | NotFoundError | None = None
+        """Why the target takes nothing from us at all: no right to push, or no such repository."""
 
     def ensure(self, blobs: tuple[Descriptor, ...], *, image: str) -> tuple[PushedBlob, ...]:
         """Wait until all blobs are in the target; those that another image brought count as present.
@@ -69,25 +73,47 @@ class SharedUploads:
     def _upload(self, blob: Descriptor, image: str) -> PushedBlob:
         progress = BlobProgress(self._on_event, image=image, step=self._step, blob=blob)
         self._cancel.check()
-        source = (self._source.name,)
-        if isinstance(self._target, RemoteRepository):
-            pushed = self._target.push_blob(
-                blob,
-                CheckedSource(lambda: self._pieces(blob, progress)),
-                mount_from=source,
-                is_new=self._is_new and blob.size < _ASKED_FOR_BYTES,
-            )
-        else:
-            pushed = self._target.push_blob(
-                blob, CheckedSource(lambda: self._pieces(blob, progress)), mount_from=source
-            )
+        if self.refusal is not None:
+            raise self.refusal
+        reading = _Reading()
+        try:
+            pushed = self._push(blob, lambda: self._pieces(blob, progress, reading))
+        except (AccessError, NotFoundError) as error:
+            if not (reading.failed or self._accepted):
+                self.refusal = error
+            raise
+        self._accepted = self._accepted or pushed.outcome is not BlobOutcome.PRESENT
         progress.end(pushed.outcome)
         return pushed
 
-    def _pieces(self, blob: Descriptor, progress: BlobProgress) -> Iterator[bytes]:
+    def _push(self, blob: Descriptor, open_blob: BlobSource) -> PushedBlob:
+        mount_from = (self._source.name,)
+        if isinstance(self._target, RemoteRepository):
+            return self._target.push_blob(
+                blob,
+                CheckedSource(open_blob),
+                mount_from=mount_from,
+                is_new=self._is_new and blob.size < _ASKED_FOR_BYTES,
+            )
+        return self._target.push_blob(blob, CheckedSource(open_blob), mount_from=mount_from)
+
+    def _pieces(
+        self, blob: Descriptor, progress: BlobProgress, reading: "_Reading"
+    ) -> Iterator[bytes]:
         progress.begin()
-        with opened(lambda: self._source.open(blob.digest)) as chunks:
-            for piece in chunks:
-                self._cancel.check()
-                yield piece
-                progress.add(len(piece))
+        try:
+            with opened(lambda: self._source.open(blob.digest)) as chunks:
+                for piece in chunks:
+                    self._cancel.check()
+                    yield piece
+                    progress.add(len(piece))
+        except CiRegistryError:
+            reading.failed = True
+            raise
+
+
+@dataclasses.dataclass(slots=True)
+class _Reading:
+    """Tells the source's failures from the target's."""
+
+    failed: bool = False

@@ -204,7 +204,7 @@ def _single_item(source: Place, target: Place, reading: Repository) -> CopyItem:
     tag = target.tag
     if not tag and target.digest is None:
         tag = _plain_tag(source.tag) or _tag_of_root(source, reading, root)
-    return CopyItem(source=source.digest or source.tag or root.digest, tag=tag)
+    return CopyItem(source=source.digest or source.tag or root.digest, tag=tag, found=root)
 
 
 def _tag_of_root(source: Place, reading: Repository, root: Descriptor) -> str:

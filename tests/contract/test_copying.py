@@ -29,7 +29,7 @@ from ci_registry.registry.layout import Layout
 from ci_registry.registry.remote import RemoteRegistry, RemoteRepository
 from ci_registry.registry.tagging import remove_tag
 from ci_registry.registry.transfer import blobs_of, manifests_of
-from ci_registry.registry_server.options import TokenAuth
+from ci_registry.registry_server.options import Answer, Fault, TokenAuth
 from ci_registry.signers.attach import sign_image
 from ci_registry.verification.verify import verify_image
 from tests.support.artifacts import attach, put_cosign
@@ -261,7 +261,7 @@ def test_a_first_copy_asks_the_target_for_nothing_that_it_can_not_have(made: Lay
         many_tags(made, source, 1)
         sync(source, target)
         assert second.count("HEAD", "/blobs/") == 0
-        assert second.count("POST") == 6  # five blobs, and once whether we may push at all
+        assert second.count("POST") == 5
         assert second.count("PUT", "/blobs/") == 5
         assert second.count("PUT", "/manifests/") == 3
 
@@ -328,6 +328,78 @@ def test_a_strict_registry_takes_no_sparse_index_and_a_sparse_one_does(made: Lay
         assert copy(made, target, item, options=options).digest == made.root().digest
         assert copy(made, target, item).status is CopyStatus.COPIED
         assert len(manifests_of(target, made.root())) == 3
+
+
+def test_one_image_takes_eight_requests_of_the_target(tmp_path: Path) -> None:
+    image = Layout(make_layout(tmp_path / "l", ImageSpec(layers=[{"a": "1"}, {"b": "2"}])).layout)
+    with (
+        running_registry() as first,
+        running_registry() as second,
+        remote_repository(first.host, "team/app") as source,
+        remote_repository(second.host, "team/app") as target,
+    ):
+        copy(image, source, CopyItem(source=image.root().digest, tag="v1"))
+        copy(source, target, CopyItem(source="v1", tag="v1"))
+        asked = sorted((one.method, one.path.split("/")[4]) for one in second.seen)
+        assert asked == [
+            ("HEAD", "manifests"),
+            *[("POST", "blobs")] * 3,
+            *[("PUT", "blobs")] * 3,
+            ("PUT", "manifests"),
+        ]
+        second.seen.clear()
+        assert copy(source, target, CopyItem(source="v1", tag="v1")).status is CopyStatus.PRESENT
+        assert [one.method for one in second.seen] == ["HEAD", "HEAD"]
+
+
+@pytest.mark.parametrize("readable", [False, True])
+def test_a_hundred_tags_without_the_right_to_push_are_one_error(
+    readable: bool, made: Layout
+) -> None:
+    auth = TokenAuth(key=b"k" * 32, anonymous_pull=True) if readable else None
+    with (
+        running_registry() as first,
+        running_registry(users={"ci": "pw"}, token_auth=auth) as second,
+        remote_repository(first.host, "team/app") as source,
+        remote_repository(second.host, "team/app") as target,
+    ):
+        many_tags(made, source, 100)
+        items = tuple(CopyItem(source=f"t{n:03}", tag=f"t{n:03}") for n in range(100))
+        listing = Listing(source=frozenset(source.tags()), target=frozenset())
+        with pytest.raises(AccessError):
+            copy_items(
+                source,
+                target,
+                items,
+                CopyOptions(),
+                deep=False,
+                listing=listing,
+                cancel=Cancel(),
+                on_event=lambda _: None,
+            )
+        assert second.count("PUT") == 0
+        assert second.count("POST") <= 16
+
+
+def test_a_layer_that_the_source_refuses_fails_its_image_alone(
+    made: Layout, tmp_path: Path
+) -> None:
+    other = Layout(make_layout(tmp_path / "other", ImageSpec(layers=[{"o": "ther"}])).layout)
+    with (
+        running_registry() as first,
+        running_registry() as second,
+        remote_repository(first.host, "team/app") as source,
+        remote_repository(second.host, "team/app") as target,
+    ):
+        many_tags(made, source, 1)
+        copy(other, source, CopyItem(source=other.root().digest, tag="t001"))
+        layer = blobs_of(manifests_of(other, other.root()))[1]
+        first.faults.add(
+            Fault(action=Answer(status=403), method="GET", path=layer.digest.hex, times=0)
+        )
+        statuses = {o.item.tag: o.status for o in sync(source, target)}
+        assert statuses == {"t000": CopyStatus.COPIED, "t001": CopyStatus.FAILED}
+        assert target.tags() == ("t000",)
 
 
 def test_without_the_right_to_push_nothing_is_begun(made: Layout) -> None:
