@@ -212,6 +212,23 @@ def test_referrers_go_to_the_fallback_tag_because_this_registry_has_no_api(
     assert {entry["digest"] for entry in listed["manifests"]} == set(notes)
 
 
+def test_a_referrer_that_crane_deleted_does_not_stop_the_next_one(
+    host: str, layout: Layout
+) -> None:
+    with remote_repository(host, "stale/app") as target:
+        root = copy(layout, target)
+        subject = Descriptor(media_type=root.media_type, digest=root.digest, size=root.size)
+        empty = media_types.EMPTY_JSON
+        target.push_blob(
+            Descriptor(media_type=media_types.OCI_EMPTY, digest=digest_of(empty), size=2),
+            lambda: iter((empty,)),
+        )
+        gone = target.attach(subject, referrer(subject, "one"), media_types.OCI_MANIFEST)
+        crane("delete", f"{host}/stale/app@{gone}")
+        added = target.attach(subject, referrer(subject, "two"), media_types.OCI_MANIFEST)
+        assert [entry.digest for entry in target.referrers(root.digest)] == [added]
+
+
 @pytest.mark.peer("oras")
 def test_oras_discovers_what_we_attached_and_we_what_oras_attached(
     host: str, layout: Layout, tmp_path: Path
