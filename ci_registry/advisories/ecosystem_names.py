@@ -4,8 +4,8 @@ import re
 
 _RED_HAT = re.compile(r"Red Hat:enterprise_linux:(\d+)(?:\.\d+)?(?::.*)?")
 _SUSE = re.compile(
-    r"SUSE:Linux Enterprise (?!Micro|Live Patching|Real Time).*? (?P<major>\d+)"
-    r"(?: SP(?P<pack>\d+))?(?:-[A-Z]+(?: [A-Za-z]+)*)?"
+    r"SUSE:Linux Enterprise (?!Micro|Live Patching|Real Time)[A-Za-z ]+ (?P<major>\d+)"
+    r"(?:(?: SP|\.)(?P<pack>\d+))?(?:-[A-Z]+(?: [A-Za-z]+)*)?"
 )
 _ALTERNATE_REPOSITORY = frozenset({"Maven", "Packagist", "VSCode"})
 """Their suffix is the address of a repository, not a release."""

@@ -1,14 +1,29 @@
-"""Which OSV ecosystem, name and version an installed package is looked up by."""
+"""Which OSV ecosystem, names and versions an installed package is looked up by."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ci_registry.advisories.distributions import (
+    OS_KINDS,
+    distribution_ecosystem,
+    os_kind_of,
+)
+from ci_registry.advisories.ecosystem_names import base_ecosystem
 from ci_registry.advisories.versions import can_compare
 from ci_registry.findings import Distribution, Inventory, Package
 
-OS_KINDS = frozenset({"deb", "apk", "rpm"})
-"""purl types of operating-system packages."""
+__all__ = [
+    "LANGUAGE_ECOSYSTEMS",
+    "OS_KINDS",
+    "Query",
+    "distribution_ecosystem",
+    "ecosystem_of",
+    "matchable",
+    "normal_name",
+    "os_kind_of",
+    "queries_for",
+]
 
 LANGUAGE_ECOSYSTEMS: Mapping[str, str] = {
     "pypi": "PyPI",
@@ -19,8 +34,17 @@ LANGUAGE_ECOSYSTEMS: Mapping[str, str] = {
     "maven": "Maven",
     "nuget": "NuGet",
     "composer": "Packagist",
+    "bitnami": "Bitnami",
 }
 """purl type → OSV ecosystem."""
+
+_CASELESS = frozenset({"NuGet", "Packagist"})
+_BY_BINARY_NAME = frozenset({"AlmaLinux"})
+"""Their records list every binary package."""
+_BY_SOURCE_NAME = frozenset({"Alpine", "Debian", "Ubuntu"})
+"""Their records list the source package, and a binary package may have the name of another one's source.
+
+Other distributions are asked for by both names: some list one, some the other, and Red Hat either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,35 +63,6 @@ class Query:
         return (self.ecosystem, self.name)
 
 
-def debian_release(version: str) -> str:
-    """Return `12` for `12` and `12.5`; empty when there is none."""
-    match = re.match(r"\d+", version)
-    return match[0] if match else ""
-
-
-def distribution_ecosystem(distribution: Distribution | None) -> str:
-    """Return the OSV ecosystem of a distribution release; empty when we know none for it."""
-    if distribution is None:
-        return ""
-    version = distribution.version
-    if distribution.id == "debian" and debian_release(version):
-        return f"Debian:{debian_release(version)}"
-    if distribution.id == "ubuntu" and (match := re.fullmatch(r"(\d\d)\.(\d\d)", version)):
-        long_term = match[2] == "04" and int(match[1]) % 2 == 0
-        return f"Ubuntu:{version}:LTS" if long_term else f"Ubuntu:{version}"
-    if distribution.id == "alpine" and (match := re.match(r"(\d+)\.(\d+)", version)):
-        return f"Alpine:v{match[1]}.{match[2]}"
-    return ""
-
-
-_KINDS_OF = {"debian": "deb", "ubuntu": "deb", "alpine": "apk"}
-
-
-def os_kind_of(distribution: Distribution | None) -> str:
-    """Return the purl type of a known distribution's packages, else empty."""
-    return _KINDS_OF.get(distribution.id, "") if distribution is not None else ""
-
-
 def ecosystem_of(kind: str, distribution: Distribution | None) -> str:
     """Return the OSV ecosystem of a purl type in an image of this distribution; empty for none."""
     if kind in OS_KINDS:
@@ -76,22 +71,39 @@ def ecosystem_of(kind: str, distribution: Distribution | None) -> str:
 
 
 def normal_name(ecosystem: str, name: str) -> str:
-    """Return a name as it is compared: PyPI names per PEP 503, all others exactly."""
-    return re.sub(r"[-_.]+", "-", name).lower() if ecosystem == "PyPI" else name
+    """Return a name as it is compared: PyPI names per PEP 503, NuGet's and Packagist's in lower case."""
+    if ecosystem == "PyPI":
+        return re.sub(r"[-_.]+", "-", name).lower()
+    return name.lower() if ecosystem in _CASELESS else name
 
 
-def query_for(package: Package, distribution: Distribution | None) -> Query | None:
-    """Return the question for one package, or None when no answer could be made use of.
+def queries_for(package: Package, distribution: Distribution | None) -> tuple[Query, ...]:
+    """Return the questions for one package; none when no answer could be made use of.
 
-    Distribution packages are asked for by source package and source version.
+    Distribution packages are asked for by source package and source version, by their own name and
+    version, or by both, as the records of the distribution have it.
     """
     ecosystem = ecosystem_of(package.ecosystem, distribution)
     if not can_compare(ecosystem):
-        return None
-    name, version = package.name, package.version
-    if package.ecosystem in {"deb", "apk"}:
-        name, version = package.source_name or name, package.source_version or version
-    return Query(ecosystem=ecosystem, name=normal_name(ecosystem, name), version=version)
+        return ()
+    base = base_ecosystem(ecosystem)
+    own = (_registered_name(package), package.version)
+    source = (package.source_name or package.name, package.source_version or package.version)
+    asked = [own, source]
+    if package.ecosystem not in OS_KINDS or base in _BY_BINARY_NAME:
+        asked = [own]
+    elif base in _BY_SOURCE_NAME:
+        asked = [source]
+    queries = (
+        Query(ecosystem=ecosystem, name=normal_name(base, name), version=version)
+        for name, version in asked
+    )
+    return tuple(dict.fromkeys(queries))
+
+
+def _registered_name(package: Package) -> str:
+    """Return the name as the registry has it: Maven's is `group:artifact`."""
+    return package.name.replace("/", ":") if package.ecosystem == "maven" else package.name
 
 
 def matchable(inventory: Inventory) -> tuple[Package, ...]:

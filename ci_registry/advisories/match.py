@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from ci_registry.advisories.ecosystems import Query, matchable, normal_name, query_for
+from ci_registry.advisories.ecosystems import Query, matchable, normal_name, queries_for
+from ci_registry.advisories.modularity import concerns_stream, why_undecided
 from ci_registry.advisories.osv import Advisory, Affected
 from ci_registry.advisories.ranges import Answer, Evaluation, evaluate
 from ci_registry.advisories.severity import SeverityClaim, choose, claims_of
@@ -16,7 +17,7 @@ Lookup = Callable[[tuple[Query, ...]], Mapping[tuple[str, str], tuple[Advisory, 
 
 _CVE = re.compile(r"CVE-\d{4}-\d{4,}", re.ASCII)
 _DISTRIBUTION_ADVISORY = re.compile(
-    r"(?:ALSA|ALBA|ALEA|RLSA|RHSA|RHBA|RHEA|ELSA|SUSE|openSUSE|MGASA|USN|LSN|DSA|DLA|DTSA)-"
+    r"(?:ALSA|ALBA|ALEA|RLSA|RXSA|RHSA|RHBA|RHEA|ELSA|SUSE|openSUSE|MGASA|OESA|PHSA|USN|LSN|DSA|DLA|DTSA)-"
 )
 """Advisories that are about an update; the CVEs it fixes stand under `upstream` or `related`."""
 
@@ -49,17 +50,16 @@ def match_inventory(inventory: Inventory, lookup: Lookup) -> MatchResult:
         CiRegistryError: whatever `lookup` raises.
     """
     packages = matchable(inventory)
-    asked = [(package, query_for(package, inventory.distribution)) for package in packages]
-    queries = dict.fromkeys(query for _, query in asked if query is not None)
+    asked = [(package, queries_for(package, inventory.distribution)) for package in packages]
+    queries = dict.fromkeys(query for _, questions in asked for query in questions)
     answers = lookup(tuple(queries)) if queries else {}
     findings: list[Finding] = []
-    for package, query in asked:
-        if query is not None:
-            findings += _findings_of(package, query, answers.get(query.key, ()))
+    for package, questions in asked:
+        findings += _findings_of(package, questions, answers)
     return MatchResult(
         findings=sort_findings(findings),
         skipped_count=len(inventory.packages) - len(packages),
-        unasked=tuple(package for package, query in asked if query is None),
+        unasked=tuple(package for package, questions in asked if not questions),
     )
 
 
@@ -70,25 +70,41 @@ def sort_findings(findings: list[Finding]) -> tuple[Finding, ...]:
     )
 
 
-def _findings_of(package: Package, query: Query, advisories: tuple[Advisory, ...]) -> list[Finding]:
-    hits = [hit for advisory in advisories if (hit := _hit(advisory, query)) is not None]
+def _findings_of(
+    package: Package,
+    queries: tuple[Query, ...],
+    answers: Mapping[tuple[str, str], tuple[Advisory, ...]],
+) -> list[Finding]:
+    advisories = {a.id: a for query in queries for a in answers.get(query.key, ())}
+    hits = [hit for a in advisories.values() if (hit := _hit(a, package, queries)) is not None]
     groups = _fold_updates(_join(hits))
     return [_finding(package, group, extra) for group, extra in groups]
 
 
-def _hit(advisory: Advisory, query: Query) -> _Hit | None:
+def _hit(advisory: Advisory, package: Package, queries: tuple[Query, ...]) -> _Hit | None:
     """Evaluate every entry of a record for the package; the worst answer counts."""
     if advisory.withdrawn:
         return None
-    entries = tuple(item for item in advisory.affected if _concerns(item, query))
-    evaluations = [evaluate(item, query.ecosystem, query.version) for item in entries]
+    asked = [(item, q) for q in queries for item in advisory.affected if _concerns(item, q)]
+    evaluations = [_evaluation(advisory, item, package, query) for item, query in asked]
     for answer in (Answer.YES, Answer.UNDECIDED):
         chosen = [item for item in evaluations if item.answer is answer]
         if chosen:
             fixes = tuple(dict.fromkeys(fix for item in chosen for fix in item.fixed_versions))
             evaluation = replace(chosen[0], fixed_versions=fixes)
+            entries = tuple(dict.fromkeys(item for item, _ in asked))
             return _Hit(advisory=advisory, affected=entries, evaluation=evaluation)
     return None
+
+
+def _evaluation(advisory: Advisory, item: Affected, package: Package, query: Query) -> Evaluation:
+    evaluation = evaluate(item, query.ecosystem, query.version)
+    if package.ecosystem != "rpm" or evaluation.answer is Answer.NO:
+        return evaluation
+    stream = concerns_stream(package, advisory, item)
+    if stream is Answer.UNDECIDED:
+        return replace(evaluation, answer=stream, reason=why_undecided(package))
+    return evaluation if stream is Answer.YES else Evaluation(answer=Answer.NO)
 
 
 def _concerns(item: Affected, query: Query) -> bool:

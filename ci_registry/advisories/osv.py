@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from ci_registry.advisories.ecosystem_names import canonical_ecosystem
 from ci_registry.errors import IntegrityError
 from ci_registry.strict import as_list, as_object, as_text, parse_json
 
@@ -41,7 +42,7 @@ class Affected:
     """What one record says about one package of one ecosystem."""
 
     ecosystem: str
-    """With its release: `Debian:12`, `Alpine:v3.20`, `Ubuntu:22.04:LTS`, `PyPI`."""
+    """With its release and canonical: `Debian:12`, `Alpine:v3.20`, `Ubuntu:22.04:LTS`, `SUSE:15.5`, `PyPI`."""
     name: str
     ranges: tuple[Range, ...] = ()
     versions: tuple[str, ...] = ()
@@ -194,7 +195,7 @@ def _severities(record: dict[str, object], what: str) -> tuple[tuple[str, str], 
 def _package(value: object, what: str) -> tuple[str, str]:
     package = as_object(value, what=f"{what}: package")
     return (
-        as_text(package.get("ecosystem"), what=f"{what}: package.ecosystem"),
+        canonical_ecosystem(as_text(package.get("ecosystem"), what=f"{what}: package.ecosystem")),
         as_text(package.get("name"), what=f"{what}: package.name"),
     )
 

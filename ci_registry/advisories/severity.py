@@ -1,5 +1,6 @@
 """Severities of advisories: every vendor's word and vector, and which one is chosen."""
 
+import re
 from dataclasses import dataclass
 
 from ci_registry.advisories.osv import Advisory, Affected
@@ -35,12 +36,46 @@ _SOURCES = (
     ("LSN-", "ubuntu"),
     ("ALPINE-", "alpine"),
     ("ALSA-", "almalinux"),
+    ("ALBA-", "almalinux"),
+    ("ALEA-", "almalinux"),
     ("RLSA-", "rocky"),
+    ("RXSA-", "rocky"),
     ("RHSA-", "redhat"),
+    ("RHBA-", "redhat"),
+    ("RHEA-", "redhat"),
+    ("SUSE-", "suse"),
+    ("openSUSE-", "opensuse"),
+    ("MGASA-", "mageia"),
+    ("AZL-", "azurelinux"),
+    ("OESA-", "openeuler"),
+    ("PHSA-", "photon"),
+    ("CGA-", "chainguard"),
+    ("MINI-", "minimos"),
+    ("BELL-", "alpaquita"),
+    ("BIT-", "bitnami"),
+    ("DRUPAL-", "drupal"),
 )
 _SUMMARY_WORD = ("almalinux", "rocky", "redhat")
 """Vendors whose severity is the first word of the summary."""
-_DISTRIBUTIONS = frozenset({"debian", "ubuntu", "alpine", "almalinux", "rocky", "redhat"})
+_VENDOR_OF = {
+    "AlmaLinux": "almalinux",
+    "Alpaquita": "alpaquita",
+    "Alpine": "alpine",
+    "Azure Linux": "azurelinux",
+    "Chainguard": "chainguard",
+    "Debian": "debian",
+    "Mageia": "mageia",
+    "MinimOS": "minimos",
+    "Photon OS": "photon",
+    "Red Hat": "redhat",
+    "Rocky Linux": "rocky",
+    "SUSE": "suse",
+    "Ubuntu": "ubuntu",
+    "Wolfi": "wolfi",
+    "openEuler": "openeuler",
+    "openSUSE": "opensuse",
+}
+_DISTRIBUTIONS = frozenset(_VENDOR_OF.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,12 +122,11 @@ def claims_of(advisory: Advisory, affected: Affected) -> tuple[SeverityClaim, ..
     source = source_of(advisory.id)
     words = []
     if affected.urgency:
-        vendor = base_ecosystem(affected.ecosystem).lower()
-        words.append((vendor if vendor in _DISTRIBUTIONS else source, affected.urgency))
+        words.append((_VENDOR_OF.get(base_ecosystem(affected.ecosystem), source), affected.urgency))
     if advisory.severity_word:
         words.append((source, advisory.severity_word))
     if source in _SUMMARY_WORD and advisory.summary:
-        word = advisory.summary.split(":", 1)[0].split(" ", 1)[0]
+        word = re.split(r"[:\s]", advisory.summary, maxsplit=1)[0]
         if severity_of_word(word) is not Severity.UNKNOWN:
             words.append((source, word))
     claims = [_word_claim(who, word) for who, word in words]

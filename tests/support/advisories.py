@@ -84,6 +84,30 @@ def deb(name: str, version: str, source: str = "", source_version: str = "") -> 
     )
 
 
+def rpm(name: str, version: str, source: str = "", *, module: str = "") -> Package:
+    """Return an installed RPM; `version` is `[epoch:]version-release`."""
+    return Package(
+        ecosystem="rpm",
+        name=name,
+        version=version,
+        purl=f"pkg:rpm/almalinux/{name}@{version}?arch=x86_64",
+        source_name=source,
+        architecture="x86_64",
+        module=module,
+    )
+
+
+def apk(name: str, version: str, origin: str = "") -> Package:
+    """Return an installed Alpine package."""
+    return Package(
+        ecosystem="apk",
+        name=name,
+        version=version,
+        purl=f"pkg:apk/alpine/{name}@{version}",
+        source_name=origin,
+    )
+
+
 def inventory(
     *packages: Package,
     distribution: Distribution | None = DEBIAN_12,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from ci_registry.advisories.ecosystems import Query, query_for
+from ci_registry.advisories.ecosystems import Query, queries_for
 from ci_registry.advisories.match import MatchResult, match_inventory
 from ci_registry.advisories.osv import Advisory, parse_advisory
 from ci_registry.findings import Distribution, FindingKind, Package, Severity
@@ -234,8 +234,8 @@ def test_same_package_in_two_places_is_found_in_both() -> None:
     ],
 )
 def test_ecosystem_of_a_deb_package(identity: str, version: str, ecosystem: str | None) -> None:
-    query = query_for(deb("a", "1"), Distribution(id=identity, version=version))
-    assert (query.ecosystem if query else None) == ecosystem
+    queries = queries_for(deb("a", "1"), Distribution(id=identity, version=version))
+    assert [query.ecosystem for query in queries] == ([ecosystem] if ecosystem else [])
 
 
 def test_packages_nobody_can_be_asked_about_are_returned() -> None:
