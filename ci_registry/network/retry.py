@@ -24,17 +24,25 @@ def is_retried(status: int) -> bool:
 
 
 def retry_after_s(headers: Headers, now: datetime) -> float | None:
-    """Return how long the server asks to wait: seconds or an HTTP date; None when it does not say."""
+    """Return how long the server asks to wait: seconds or an HTTP date; None when it does not say.
+
+    A date is compared with the server's own `Date`: its clock and ours (`now`) may differ.
+    """
     text = headers.get("Retry-After")
     if text.isascii() and text.isdigit():
         return float(text[:9])
+    when = _http_date(text)
+    if when is None:
+        return None
+    return max(0.0, (when - (_http_date(headers.get("Date")) or now)).total_seconds())
+
+
+def _http_date(text: str) -> datetime | None:
     try:
         when = email.utils.parsedate_to_datetime(text)
     except ValueError:
         return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return max(0.0, (when - now).total_seconds())
+    return when.replace(tzinfo=UTC) if when.tzinfo is None else when
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

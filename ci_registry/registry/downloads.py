@@ -10,6 +10,9 @@ from ci_registry.registry.content import verified
 from ci_registry.registry.failures import failure
 from ci_registry.registry.session import Session
 
+_EARNING_BYTES = 1024 * 1024
+"""With less, a server that sends a little and falls silent could hold us for days."""
+
 
 def download(session: Session, repository: str, digest: Digest, access: Access) -> Iterator[bytes]:
     """Yield the verified bytes of a blob; the first request goes out with the first piece."""
@@ -22,24 +25,26 @@ def download(session: Session, repository: str, digest: Digest, access: Access) 
 
 
 def _pieces(session: Session, repository: str, digest: Digest, access: Access) -> Iterator[bytes]:
-    """Yield raw bytes; every new byte earns the full number of retries again."""
+    """Yield raw bytes; every `_EARNING_BYTES` of them earn the full number of retries again."""
     url = session.url(f"{repository}/blobs/{digest}")
     what = f"blob {digest} of {session.host}/{repository}"
     retrier = session.client.retrier(f"download of {what}")
-    done = 0
+    done = before = 0
     while True:
         headers = {"Range": f"bytes={done}-"} if done else {}
-        before = done
+        has_begun = False
         try:
             with session.stream(url, access, headers=headers) as response:
+                has_begun = True
                 for piece in _after(_checked(response, session, what), done, what):
                     done += len(piece)
                     yield piece
                 return
         except NetworkError as error:
-            if not session.client.is_transient(error):
-                raise
-            if done > before:
+            if not has_begun or not session.client.is_transient(error):
+                raise  # up to the head, the client itself has tried again
+            if done - before >= _EARNING_BYTES:
+                before = done
                 retrier = session.client.retrier(f"download of {what}")
             if not retrier.wait(error.message):
                 raise

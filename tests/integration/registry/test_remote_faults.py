@@ -272,9 +272,10 @@ def test_an_html_page_with_status_200_is_no_list_of_referrers(registry: RunningR
     registry.faults.add(Fault(action=Answer(status=200, body=HTML), path="/referrers/"))
     with (
         remote_repository(registry.host, "a/b") as repository,
-        pytest.raises(IntegrityError, match="not valid JSON"),
+        pytest.raises(RegistryError, match="an HTML page") as caught,
     ):
         repository.referrers(BLOB.digest)
+    assert "answers in its place" in caught.value.hint
 
 
 @pytest.mark.parametrize("status", [400, 403, 500])

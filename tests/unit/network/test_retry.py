@@ -53,6 +53,15 @@ def test_retry_after_is_seconds_or_a_date(text: str, expected: float | None) -> 
     assert retry_after_s(Headers([("Retry-After", text)] if text else []), NOW) == expected
 
 
+def test_a_date_counts_by_the_clock_of_the_server_that_names_it() -> None:
+    """Its clock is a day ahead: by ours the pause would be longer than any budget."""
+    pairs = [
+        ("Date", "Sun, 02 Aug 2026 12:00:00 GMT"),
+        ("Retry-After", "Sun, 02 Aug 2026 12:00:20 GMT"),
+    ]
+    assert retry_after_s(Headers(pairs), NOW) == 20.0
+
+
 def test_pauses_double_up_to_half_a_minute_and_then_it_ends() -> None:
     cancel, recorder = QuickCancel(), Recorder()
     waiting = retrier(cancel, recorder, retries=9, dice=1.0, budget_s=1000)
