@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ci_registry.findings import Distribution, Package, UnreadDatabase
+from ci_registry.inventory.os_package import os_purl
 from ci_registry.inventory.os_release import release_of
-from ci_registry.inventory.reading import ImageFile, Reading, printable, purl_part, unread
+from ci_registry.inventory.reading import ImageFile, Reading, printable, unread
 from ci_registry.inventory.vendors import is_third_party
 
 _ON_DISK = frozenset(
@@ -124,7 +125,14 @@ def _package(fields: dict[str, str], file: ImageFile, distribution: Distribution
         ecosystem="deb",
         name=name,
         version=version,
-        purl=_purl(name, version, architecture, distribution),
+        purl=os_purl(
+            "deb",
+            name.lower(),
+            version,
+            distribution,
+            release=release_of(distribution) if distribution else "",
+            arch=architecture,
+        ),
         source_name="" if source_name == name else source_name,
         source_version="" if source_version == version else source_version,
         architecture=architecture,
@@ -132,13 +140,3 @@ def _package(fields: dict[str, str], file: ImageFile, distribution: Distribution
         path=printable(file.path),
         third_party=is_third_party(fields.get("maintainer", ""), version, distribution),
     )
-
-
-def _purl(name: str, version: str, architecture: str, distribution: Distribution | None) -> str:
-    namespace = f"{purl_part(distribution.id)}/" if distribution else ""
-    qualifiers = [f"arch={purl_part(architecture)}"] if architecture else []
-    if distribution:
-        release = f"-{release_of(distribution)}" if distribution.version else ""
-        qualifiers.append(f"distro={purl_part(distribution.id + release)}")
-    suffix = f"?{'&'.join(qualifiers)}" if qualifiers else ""
-    return f"pkg:deb/{namespace}{purl_part(name.lower())}@{purl_part(version)}{suffix}"

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ci_registry.inventory.apk import condense_apk
 from ci_registry.inventory.composer import composer_names
 from ci_registry.inventory.conda import conda_names
 from ci_registry.inventory.egg import sift_egg
 from ci_registry.inventory.jar import ARCHIVES, LARGEST_BYTES, sift_jar
 from ci_registry.inventory.limits import KIB, MIB
 from ci_registry.inventory.owned_paths import may_hold_packages
+from ci_registry.inventory.rpm import LOG_ENDING, condense_log, condense_rpm
 from ci_registry.inventory.ruby import gem_head
 
 
@@ -28,6 +30,10 @@ class Reader(StrEnum):
     COMPOSER = "composer"
     DOTNET = "dotnet"
     CONDA = "conda"
+    APK = "apk"
+    RPM = "rpm"
+    GOLANG = "golang"
+    RUST = "rust"
     NOBODY = "nobody"
     """A package database that we can't read: its presence is reported."""
 
@@ -67,6 +73,11 @@ _STATUS = Interest(reader=Reader.DPKG_STATUS, ecosystem="deb", limit_bytes=64 * 
 _FILES = Interest(
     reader=Reader.DPKG_FILES, ecosystem="deb", limit_bytes=64 * MIB, condense=_owning_lines
 )
+_APK = Interest(reader=Reader.APK, ecosystem="apk", limit_bytes=64 * MIB, condense=condense_apk)
+_RPM = Interest(reader=Reader.RPM, ecosystem="rpm", limit_bytes=192 * MIB, condense=condense_rpm)
+_RPM_LOG = Interest(
+    reader=Reader.RPM, ecosystem="rpm", limit_bytes=192 * MIB, condense=condense_log
+)
 _PYTHON = Interest(
     reader=Reader.PYTHON, ecosystem="pypi", limit_bytes=4 * MIB, condense=_headers_only
 )
@@ -91,15 +102,14 @@ def _unread(ecosystem: str, what: str) -> Interest:
     return Interest(reader=Reader.NOBODY, ecosystem=ecosystem, what=what)
 
 
-_APK = _unread("apk", "apk database")
-_RPM = _unread("rpm", "rpm database")
 _ALPM = _unread("alpm", "pacman database")
 _NIX = _unread("nix", "Nix store database")
 _OPKG = _unread("opkg", "opkg database")
 _BITNAMI = _unread("bitnami", "Bitnami component list")
 _PNP = _unread("npm", "Yarn Plug'n'Play map")
-GO_BINARY = _unread("golang", "Go binary")
-RUST_BINARY = _unread("cargo", "Rust binary with an audit section")
+GO_BINARY = Interest(reader=Reader.GOLANG, ecosystem="golang")
+RUST_BINARY = Interest(reader=Reader.RUST, ecosystem="cargo")
+"""Programs are known by their content, see `programs.py`."""
 
 
 _PACKAGE_MANAGER = re.compile(
@@ -133,7 +143,9 @@ def _ending(ending: str, interest: Interest) -> Callable[[str], Interest | None]
 
 
 def _rpm_database(path: str) -> Interest | None:
-    return _RPM if "/rpm/" in path else None
+    if path.rsplit("/", 2)[-2:-1] != ["rpm"]:
+        return None
+    return _RPM_LOG if path.endswith(LOG_ENDING) else _RPM
 
 
 def _desc(path: str) -> Interest | None:
@@ -149,6 +161,7 @@ _BY_NAME: dict[str, Callable[[str], Interest | None]] = {
     "os-release": _ending("os-release", _OS_RELEASE),
     "installed": _ending("apk/db/installed", _APK),
     "rpmdb.sqlite": _rpm_database,
+    f"rpmdb.sqlite{LOG_ENDING}": _rpm_database,
     "Packages": _rpm_database,
     "Packages.db": _rpm_database,
     "installed.json": _ending("composer/installed.json", _COMPOSER),

@@ -7,13 +7,12 @@ from ci_registry.cancel import Cancel
 from ci_registry.errors import IntegrityError
 from ci_registry.inventory.inflate import inflate
 from ci_registry.inventory.interest import (
-    GO_BINARY,
-    RUST_BINARY,
     Interest,
     Reader,
     interest_in,
 )
 from ci_registry.inventory.limits import KIB, Limits
+from ci_registry.inventory.programs import look_into
 from ci_registry.inventory.reading import UnreadableError
 from ci_registry.inventory.sums import Sums
 from ci_registry.inventory.tar_stream import Header, Kind, TarStream
@@ -22,10 +21,8 @@ from ci_registry.oci import media_types
 from ci_registry.oci.digest import Digest, Hasher
 from ci_registry.oci.manifest import Descriptor
 
-_GO_MARK = b"\xff Go buildinf:"
-_RUST_MARK = b"\0.dep-v0\0"
-_RUST_TAIL_BYTES = 256 * KIB
-"""Section names stand near the end of an ELF file."""
+_SMALLEST_PROGRAM_BYTES = 1024
+_TOO_MANY = "too many package files in one layer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +138,11 @@ def _entries(
         limit = interest.limit_bytes if interest is not None else 0
         if header.path in extra_paths:
             limit = 64 * KIB * KIB
-        if not limit:
-            yield Entry(header.path, header.kind, program=_program(tar, header))
-            continue
-        entry = _kept(tar, header, interest, limit, limits.kept_bytes - kept_bytes)
+        left_bytes = limits.kept_bytes - kept_bytes
+        if limit:
+            entry = _kept(tar, header, interest, limit, left_bytes)
+        else:
+            entry = _program(tar, header, left_bytes)
         kept_bytes += len(entry.content or b"")
         yield entry
 
@@ -159,7 +157,7 @@ def _kept(
     elif header.size_bytes > limit:
         problem = f"{header.size_bytes} bytes, more than {limit}"
     elif header.size_bytes > left_bytes and not is_sifted:
-        problem = "too many package files in one layer"
+        problem = _TOO_MANY
     if problem:
         return Entry(header.path, header.kind, problem=problem)
     if interest is not None and interest.sift is not None:
@@ -204,23 +202,26 @@ def _sifted(
     for _rest in pieces:
         pass
     if len(content) > left_bytes:
-        return Entry(header.path, header.kind, problem="too many package files in one layer")
+        return Entry(header.path, header.kind, problem=_TOO_MANY)
     return Entry(header.path, header.kind, content=content, sums=sums.taken())
 
 
-def _program(tar: TarStream, header: Header) -> Interest | None:
-    """Look into an ELF file for a list of packages, piece by piece."""
-    if header.size_bytes < 1024 or tar.peek(4) != b"\x7fELF":
-        return None
-    keep = len(_GO_MARK) - 1
-    seen, tail = 0, b""
-    found: Interest | None = None
-    for piece in tar.pieces():
-        window = tail + piece
-        if _GO_MARK in window:
-            return GO_BINARY
-        seen += len(piece)
-        if found is None and seen > header.size_bytes - _RUST_TAIL_BYTES and _RUST_MARK in window:
-            found = RUST_BINARY
-        tail = window[-keep:]
-    return found
+def _program(tar: TarStream, header: Header, left_bytes: int) -> Entry:
+    """Look into what may be an ELF file for a list of packages, piece by piece."""
+    path, kind = header.path, header.kind
+    if header.size_bytes < _SMALLEST_PROGRAM_BYTES or tar.peek(4) != b"\x7fELF":
+        return Entry(path, kind)
+    found = look_into(tar.pieces())
+    if found is None:
+        return Entry(path, kind)
+    if len(found.content) > left_bytes:
+        return Entry(path, kind, problem=_TOO_MANY, program=found.interest)
+    content = None if found.problem else found.content
+    return Entry(
+        path,
+        kind,
+        content=content,
+        sums=found.sums,
+        problem=found.problem,
+        program=found.interest,
+    )

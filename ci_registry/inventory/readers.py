@@ -20,12 +20,14 @@ from ci_registry.inventory.composer import read_composer
 from ci_registry.inventory.conda import read_conda
 from ci_registry.inventory.dotnet import read_dotnet
 from ci_registry.inventory.embedded_sbom import read_embedded_sboms
+from ci_registry.inventory.golang import read_golang
 from ci_registry.inventory.interest import Reader
 from ci_registry.inventory.java import read_java
 from ci_registry.inventory.node import read_node
 from ci_registry.inventory.python import read_python
 from ci_registry.inventory.reading import ImageFile, Reading
 from ci_registry.inventory.ruby import read_ruby
+from ci_registry.inventory.rust import read_rust
 
 ReadFiles = Callable[[Sequence[ImageFile]], Reading]
 
@@ -38,4 +40,6 @@ LANGUAGE_READERS: Mapping[Reader, ReadFiles] = {
     Reader.COMPOSER: read_composer,
     Reader.DOTNET: read_dotnet,
     Reader.CONDA: read_conda,
+    Reader.GOLANG: read_golang,
+    Reader.RUST: read_rust,
 }

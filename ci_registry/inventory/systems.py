@@ -4,14 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ci_registry.findings import Distribution, Package, UnreadDatabase
+from ci_registry.inventory.apk import read_apk
 from ci_registry.inventory.dpkg import read_dpkg
 from ci_registry.inventory.interest import Reader
 from ci_registry.inventory.layers import ImageTree
 from ci_registry.inventory.ownership import Claim, dpkg_claims, package_of_list
 from ci_registry.inventory.reading import ImageFile, unread
+from ci_registry.inventory.rpm import read_rpm
 
 FilesOf = Mapping[Reader, Sequence[ImageFile]]
 _DPKG = "var/lib/dpkg"
+_APK = ("lib/apk/db/installed", "usr/lib/apk/db/installed")
+_RPM = ("var/lib/rpm", "usr/lib/sysimage/rpm", "usr/share/rpm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,4 +80,27 @@ def _debian(tree: ImageTree, files: FilesOf, distribution: Distribution | None) 
     )
 
 
-_SYSTEMS = (_debian,)
+def _alpine(tree: ImageTree, files: FilesOf, distribution: Distribution | None) -> SystemReading:
+    places = {tree.resolve(path) for path in _APK}
+    own, foreign = _own_and_foreign("apk", "apk", files.get(Reader.APK, ()), places.__contains__)
+    packages, problems, claims = read_apk(own, distribution)
+    return SystemReading(
+        packages=tuple(packages), unread=(*problems, *foreign), claims=tuple(claims)
+    )
+
+
+def _red_hat(tree: ImageTree, files: FilesOf, distribution: Distribution | None) -> SystemReading:
+    places = {tree.resolve(path) for path in _RPM}
+    own, foreign = _own_and_foreign(
+        "rpm",
+        "rpm",
+        files.get(Reader.RPM, ()),
+        lambda path: path.rpartition("/")[0] in places,
+    )
+    packages, problems, claims = read_rpm(own, distribution)
+    return SystemReading(
+        packages=tuple(packages), unread=(*problems, *foreign), claims=tuple(claims)
+    )
+
+
+_SYSTEMS = (_debian, _alpine, _red_hat)

@@ -1,4 +1,4 @@
-"""Tells packages of Debian and Ubuntu from those that other vendors made for them."""
+"""Tells packages of a distribution from those that other vendors made for it."""
 
 import re
 
@@ -52,6 +52,39 @@ def is_third_party(maintainer: str, version: str, distribution: Distribution | N
     if own is not None:
         return not _is_at(maintainer, own)
     return maintainer in _VENDOR_NAMES or _is_at(maintainer, _VENDOR_DOMAINS)
+
+
+_RPM_VENDORS = {
+    "almalinux": ("AlmaLinux",),
+    "amzn": ("Amazon",),
+    "azurelinux": ("Microsoft Corporation",),
+    "centos": ("CentOS", "Red Hat"),
+    "fedora": ("Fedora Project",),
+    "mariner": ("Microsoft Corporation",),
+    "ol": ("Oracle America",),
+    "opensuse-leap": ("openSUSE", "SUSE"),
+    "opensuse-tumbleweed": ("openSUSE", "SUSE"),
+    "photon": ("VMware", "Broadcom"),
+    "rhel": ("Red Hat",),
+    "rocky": ("Rocky",),
+    "sl-micro": ("SUSE",),
+    "sle-micro": ("SUSE",),
+    "sles": ("SUSE",),
+}
+"""`ID` of os-release → how the `Vendor` of the distribution's own packages begins."""
+
+
+def is_third_party_rpm(vendor: str, release: str, distribution: Distribution | None) -> bool:
+    """Return whether an RPM comes from somebody else than the distribution.
+
+    Of a distribution that we don't know nobody can say; some of Amazon's own packages have no vendor.
+    """
+    own = _RPM_VENDORS.get(distribution.id) if distribution else None
+    if own is None:
+        return False
+    if not vendor and distribution is not None and distribution.id == "amzn":
+        return "amzn" not in release
+    return not vendor.startswith(own)
 
 
 def _is_at(maintainer: str, domains: tuple[str, ...]) -> bool:

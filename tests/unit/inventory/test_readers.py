@@ -362,19 +362,10 @@ def test_a_file_with_another_checksum_is_not_the_distributions(
 
 # --- databases without a reader
 
-GO = b"\x7fELF" + bytes(3000) + b"\xff Go buildinf:" + bytes(2000)
-RUST = b"\x7fELF" + bytes(400_000) + b".text\0.dep-v0\0.data\0"
-
 
 @pytest.mark.parametrize(
     ("kind", "path", "content"),
     [
-        ("apk", "lib/apk/db/installed", "P:musl\nV:1.2\n\n"),
-        ("rpm", "var/lib/rpm/rpmdb.sqlite", "x"),
-        ("rpm", "usr/lib/sysimage/rpm/Packages.db", "x"),
-        ("rpm", "var/lib/rpm/Packages", "x"),
-        ("golang", "usr/local/bin/app", GO),
-        ("cargo", "usr/local/bin/app", RUST),
         ("alpm", "var/lib/pacman/local/bash-5.2/desc", "x"),
         ("nix", "nix/var/nix/db/db.sqlite", "x"),
         ("npm", "app/.pnp.cjs", "x"),
@@ -408,14 +399,6 @@ def test_a_damaged_database_is_named(tmp_path: Path, kind: str, path: str, conte
 
 def test_a_removed_database_is_no_gap(tmp_path: Path) -> None:
     assert inventory(tmp_path, {"app/a.jar": "PK"}, {"app/.wh.a.jar": ""}).unread == ()
-
-
-def test_a_go_marker_across_two_pieces_is_found(tmp_path: Path) -> None:
-    for shift in (0, 5, 13, 14, 15):
-        padding = 256 * 1024 - 512 - shift - 4
-        binary = b"\x7fELF" + bytes(padding) + b"\xff Go buildinf:" + bytes(2000)
-        made = inventory(tmp_path / str(shift), {"app": binary})
-        assert [u.kind for u in made.unread] == ["golang"]
 
 
 def test_an_ordinary_program_and_a_text_about_go_are_no_gap(tmp_path: Path) -> None:
