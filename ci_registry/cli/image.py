@@ -39,20 +39,41 @@ def build(ctx: click.Context, /, output: str, output_format: str, **values: Any)
 
 
 @click.command()
-@click.argument("target")
+@click.argument("target", required=False)
+@click.option(
+    "--from-sbom",
+    "sboms",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Match the packages of an SBOM (CycloneDX or SPDX as JSON) instead; once per platform.",
+)
 @setting_options(scopes=_SHARED)
 @log_options
 @format_option
 @click.pass_context
-def scan(ctx: click.Context, /, target: str, output_format: str, **values: Any) -> None:
-    """Scan and judge TARGET: an image reference, or an OCI layout directory."""
+def scan(
+    ctx: click.Context,
+    /,
+    target: str | None,
+    sboms: tuple[Path, ...],
+    output_format: str,
+    **values: Any,
+) -> None:
+    """Scan and judge TARGET: an image reference, or an OCI layout directory; or an SBOM of it."""
     from ci_registry.cli.outcome import finish
     from ci_registry.pipeline.drive import Work
     from ci_registry.wiring.command import run_pipeline, scan_settings
 
+    if (target is None) == (not sboms):
+        raise click.UsageError("Name an image or layout, or SBOM files with --from-sbom.")
     with open_caller(values) as caller:
-        scanning, pull = scan_settings(caller, target)
-        result, files = run_pipeline(scanning, Work(command="scan", pull=pull))
+        if target is not None:
+            scanning, pull = scan_settings(caller, target)
+            result, files = run_pipeline(scanning, Work(command="scan", pull=pull))
+        else:
+            from ci_registry.wiring.given import match_sboms
+
+            result, files = match_sboms(caller, sboms)
     ctx.exit(finish(result, files, output_format))
 
 

@@ -16,6 +16,7 @@ from ci_registry.files import read_file, storage_error
 from ci_registry.oci.reference import Reference
 from ci_registry.pipeline.decide import decide_image
 from ci_registry.pipeline.gather import Sources, gather_image
+from ci_registry.pipeline.given import GivenImage, given_plan
 from ci_registry.pipeline.images import run_images
 from ci_registry.pipeline.plan import GatheredRun, ImagePlan
 from ci_registry.pipeline.preflight import MAX_SECRET_BYTES
@@ -53,6 +54,8 @@ class Work:
     command: str
     pull: Reference | None = None
     keep_layouts: Path | None = None
+    given: Callable[[Opened], tuple[GivenImage, ...]] | None = None
+    """Finds the inventories when no image is read; the images of the settings are left alone then."""
 
 
 def make_plans(
@@ -131,6 +134,8 @@ def _run(work: Work, opened: Opened, base: RunResult) -> RunResult:
     chosen = {name: run.settings.images[name] for name in opened.selected}
     gathered = opened.gathered
     run.on_event(Log(message=f"scanner {gathered.scanner}, advisories: {gathered.database}"))
+    if work.given is not None:
+        return _result(base, opened, _match_given(work, opened, work.given(opened)))
     plans = make_plans(opened, chosen, pull=work.pull)
     if Step.PUBLISH not in COMMANDS[work.command]:
         why = f"`{work.command}` writes to no registry"
@@ -144,6 +149,23 @@ def _run(work: Work, opened: Opened, base: RunResult) -> RunResult:
     specs = steps_of(work.command, run.settings.publish.upload)
     results = run_images(images, specs, run, opened.reporter.save_traceback)
     return _result(base, opened, results)
+
+
+def _match_given(
+    work: Work, opened: Opened, given: tuple[GivenImage, ...]
+) -> tuple[ImageResult, ...]:
+    """Match and judge inventories."""
+    images = tuple(
+        ImageRun(
+            plan=given_plan(image, opened.gathered),
+            settings=ImageSettings(),
+            work=opened.context.work,
+            given=image,
+        )
+        for image in given
+    )
+    specs = steps_of(work.command, opened.context.settings.publish.upload)
+    return run_images(images, specs, opened.context, opened.reporter.save_traceback)
 
 
 def _image_run(work: Work, opened: Opened, plan: ImagePlan, settings: ImageSettings) -> ImageRun:

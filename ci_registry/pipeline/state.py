@@ -17,6 +17,7 @@ from ci_registry.findings import ScanResult
 from ci_registry.oci.digest import Digest
 from ci_registry.oci.platform import Platform
 from ci_registry.oci.reference import Reference
+from ci_registry.pipeline.given import GivenImage
 from ci_registry.pipeline.plan import ImagePlan
 from ci_registry.registry.proven import ProvenBlobs
 from ci_registry.results import (
@@ -100,6 +101,8 @@ class ImageRun:
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     pull: Reference | None = None
     """The reference to fetch instead of building, for the single step `scan REFERENCE`."""
+    given: GivenImage | None = None
+    """The inventories, when the image itself is not read."""
     keep_layout: Path | None = None
     """Where the layout stays after the run, for the single step `build`."""
     layout: "Layout | None" = None
@@ -131,6 +134,8 @@ class ImageRun:
     @property
     def digest(self) -> Digest | None:
         """Of the index, or of the manifest when there is none."""
+        if self.given is not None:
+            return self.given.digest
         return self.inspected.root.digest if self.inspected else None
 
 

@@ -77,6 +77,8 @@ STEPS: tuple[StepSpec, ...] = (
 COMMANDS: dict[str, tuple[Step, ...]] = {
     "run": tuple(spec.step for spec in STEPS),
     "build": (Step.PREFLIGHT, Step.OBTAIN, Step.INSPECT),
+    "match": (Step.SCAN, Step.JUDGE),
+    "rescan": (Step.SCAN, Step.JUDGE),
     "scan": (Step.PREFLIGHT, Step.OBTAIN, Step.INSPECT, Step.SCAN, Step.JUDGE),
 }
 """Which steps each command has."""

@@ -3,19 +3,24 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from ci_registry.findings import ScanResult
+from ci_registry.errors import IncompleteError, UsageError
+from ci_registry.findings import Inventory, ScanResult
 from ci_registry.inventory.os_release import with_end_of_life
+from ci_registry.pipeline.given import GivenImage
 from ci_registry.pipeline.state import Done, ImageRun, RunContext
 from ci_registry.policy.evaluate import judge
 from ci_registry.registry.layout import one_image_view
 from ci_registry.results import Case, PlatformImage, StepStatus, Verdict
-from ci_registry.scanners.interface import ImageView, Scanner
+from ci_registry.scanners.interface import CanMatchInventory, ImageView, Scanner
 
 _SCAN_WORKERS = 2
 
 
 def scan(image: ImageRun, run: RunContext) -> Done:
-    """Scan every platform from a layout view that holds it alone."""
+    """Scan every platform from a layout view that holds it alone, or match the inventories given."""
+    if image.given is not None:
+        image.scans = _match(image.given, run)
+        return Done(cases=_cases(image.scans))
     if image.inspected is None:
         raise AssertionError("scan runs after inspect")
     scanner = run.parts.open_scanner()
@@ -25,7 +30,11 @@ def scan(image: ImageRun, run: RunContext) -> Done:
             for platform in image.inspected.platforms
         ]
         image.scans = tuple(future.result() for future in futures)
-    cases = tuple(
+    return Done(cases=_cases(image.scans))
+
+
+def _cases(scans: tuple[ScanResult, ...]) -> tuple[Case, ...]:
+    return tuple(
         Case(
             name=f"scan {result.platform}",
             body="\n".join(
@@ -40,9 +49,37 @@ def scan(image: ImageRun, run: RunContext) -> Done:
             ),
             duration_s=result.duration_s,
         )
-        for result in image.scans
+        for result in scans
     )
-    return Done(cases=cases)
+
+
+def _match(given: GivenImage, run: RunContext) -> tuple[ScanResult, ...]:
+    """Match each inventory with the advisories of today.
+
+    Raises:
+        IncompleteError: there is no inventory to go by.
+        UsageError: the scanner needs the image itself.
+    """
+    if given.problem:
+        raise IncompleteError(given.problem)
+    scanner = run.parts.open_scanner()
+    if not isinstance(scanner, CanMatchInventory):
+        raise UsageError(
+            f"scanner {scanner.name} reads images, it can't match an inventory",
+            hint="use the built-in scanner: --scanner osv",
+        )
+    results = []
+    for inventory in given.inventories:
+        run.cancel.check()
+        results.append(scanner.match(_dated(inventory, run)))
+    return tuple(results)
+
+
+def _dated(inventory: Inventory, run: RunContext) -> Inventory:
+    """Return the inventory with what is known today about the end of its distribution."""
+    if inventory.distribution is None:
+        return inventory
+    return replace(inventory, distribution=with_end_of_life(inventory.distribution, run.now()))
 
 
 def _scan_platform(
@@ -55,21 +92,24 @@ def _scan_platform(
     work = folder / "work"
     work.mkdir(parents=True)
     view = one_image_view(image.layout, platform.manifest, folder / "layout")
-    inventory = platform.inventory
-    if inventory.distribution is not None:
-        inventory = replace(
-            inventory, distribution=with_end_of_life(inventory.distribution, run.now())
-        )
+    inventory = _dated(platform.inventory, run)
     result = scanner.scan(
         ImageView(layout=view.path, inventory=inventory, work=work, proven=image.proven)
     )
     return replace(result, notes=(*result.notes, *run.scan_notes()))
 
 
-def judge_image(image: ImageRun, run: RunContext) -> Done:
-    """Apply policy and waivers to what the scans found and could see."""
+def _platforms(image: ImageRun) -> tuple[str, ...]:
+    """Return the platforms that there must be a scan of."""
+    if image.given is not None:
+        return tuple(inventory.platform for inventory in image.given.inventories)
     if image.inspected is None:
         raise AssertionError("judge runs after inspect")
+    return tuple(str(p.platform) for p in image.inspected.platforms)
+
+
+def judge_image(image: ImageRun, run: RunContext) -> Done:
+    """Apply policy and waivers to what the scans found and could see."""
     repositories = tuple(place.name for place in image.plan.destinations)
     if image.pull is not None:
         repositories = (image.pull.name,)
@@ -79,7 +119,7 @@ def judge_image(image: ImageRun, run: RunContext) -> Done:
         image=image.name,
         repositories=repositories,
         scans=image.scans,
-        platforms=tuple(str(p.platform) for p in image.inspected.platforms),
+        platforms=_platforms(image),
         now=run.now(),
     )
     verdict = image.decision.verdict

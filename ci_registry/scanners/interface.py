@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ci_registry.findings import Inventory, ScanResult
 from ci_registry.registry.proven import ProvenBlobs
@@ -32,6 +32,18 @@ class ScannerInfo:
     sha256: str = ""
     database: str = ""
     """One line: where advisories come from and how old they are."""
+
+
+@runtime_checkable
+class CanMatchInventory(Protocol):
+    """A scanner that needs no layer: an inventory is enough."""
+
+    def match(self, inventory: Inventory) -> ScanResult:
+        """Match an inventory with the advisories of today.
+
+        Raises:
+            CiRegistryError: the advisories can't be read.
+        """
 
 
 class Scanner(Protocol):
