@@ -3,12 +3,17 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
-from ci_registry.advisories.ecosystems import Query
-from ci_registry.advisories.osv_dev import HttpAnswer, OsvDev
+from ci_registry.advisories.ecosystem_names import canonical_ecosystem
+from ci_registry.advisories.ecosystems import LANGUAGE_ECOSYSTEMS, Query
+from ci_registry.advisories.osv_dev import COVERED_ECOSYSTEMS, HttpAnswer, OsvDev
+from ci_registry.advisories.osv_dev_cache import AnswerCache
+from ci_registry.advisories.versions import can_compare
+from ci_registry.cache import DiskCache
 from ci_registry.errors import IntegrityError, NetworkError
 from tests.support.advisories import record
 
@@ -54,8 +59,22 @@ def _found(source: OsvDev, query: Query = DEMO) -> list[str]:
     return [advisory.id for advisory in source.lookup((query,)).get(query.key, ())]
 
 
-def _source(service: Service) -> OsvDev:
-    return OsvDev(http=service, now=lambda: NOW)
+def _source(service: Service, cache: AnswerCache | None = None, *, now: datetime = NOW) -> OsvDev:
+    return OsvDev(http=service, now=lambda: now, cache=cache)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> AnswerCache:
+    return AnswerCache(
+        disk=DiskCache(folder=tmp_path / "cache", max_bytes=1 << 30), url="https://api.osv.dev"
+    )
+
+
+def _one_record() -> Service:
+    """Answers with one record, whose list and body agree on when it was modified."""
+    listed: dict[str, object] = {"vulns": [{"id": "A-1", "modified": "2026-01-02T00:00:00Z"}]}
+    date = "Mon, 01 Jun 2026 12:00:00 GMT"
+    return Service({("demo", ""): listed}, {"A-1": record("A-1")}, date=date)
 
 
 def test_all_pages_are_read() -> None:
@@ -150,3 +169,124 @@ def test_record_that_is_missing_or_another_is_an_error() -> None:
         _found(_source(Service(dict(pages))))
     with pytest.raises(IntegrityError, match="asked for A-1, got B-1"):
         _found(_source(Service(dict(pages), {"A-1": record("B-1")})))
+
+
+def test_next_run_asks_nobody_within_the_hour(cache: AnswerCache) -> None:
+    _found(_source(_one_record(), cache))
+    service = _one_record()
+    source = _source(service, cache, now=NOW + timedelta(minutes=59))
+    assert _found(source) == ["A-1"]
+    assert (service.asked, service.gets) == ([], [])
+    assert source.facts().database.built_at == NOW
+
+
+@pytest.mark.parametrize("later", [timedelta(hours=2), timedelta(days=-1)])
+def test_old_answer_is_asked_for_again_and_an_unchanged_record_is_not(
+    cache: AnswerCache, later: timedelta
+) -> None:
+    _found(_source(_one_record(), cache))
+    service = _one_record()
+    assert _found(_source(service, cache, now=NOW + later)) == ["A-1"]
+    assert len(service.asked) == 1
+    assert service.gets == []
+
+
+def test_changed_record_is_fetched_again(cache: AnswerCache) -> None:
+    _found(_source(_one_record(), cache))
+    service = _one_record()
+    service.pages = {("demo", ""): {"vulns": [{"id": "A-1", "modified": "2026-05-31T00:00:00Z"}]}}
+    _found(_source(service, cache, now=NOW + timedelta(hours=2)))
+    assert service.gets == ["A-1"]
+
+
+def test_answer_of_an_old_proxy_is_not_kept_as_new(cache: AnswerCache) -> None:
+    service = _one_record()
+    service.date = "Sat, 30 May 2026 12:00:00 GMT"
+    _found(_source(service, cache))
+    again = _one_record()
+    _found(_source(again, cache))
+    assert len(again.asked) == 1
+
+
+@pytest.mark.parametrize("damage", [b"", b"x", b"[[", b'[["demo", "1.0", "soon", []]]', b"[[1]]"])
+def test_damaged_cache_is_an_absent_one(cache: AnswerCache, damage: bytes) -> None:
+    _found(_source(_one_record(), cache))
+    for path in cache.disk.folder.rglob("*"):
+        if path.is_file():
+            path.write_bytes(damage)
+    service = _one_record()
+    assert _found(_source(service, cache)) == ["A-1"]
+    assert len(service.asked) == len(service.gets) == 1
+
+
+def test_whole_entry_with_other_content_is_an_absent_one(cache: AnswerCache) -> None:
+    listed = ("A-1", "2026-01-02T00:00:00Z")
+    cache.keep_record(listed, json.dumps(record("B-1")).encode())
+    key = json.dumps(["https://api.osv.dev", "PyPI"])
+    cache.disk.put("osv-dev-lists", key, b'[["demo", "1.0", "2026-06-01T11:59:00+00:00"]]')
+    service = _one_record()
+    assert _found(_source(service, cache)) == ["A-1"]
+    assert len(service.asked) == len(service.gets) == 1
+
+
+def test_answers_of_another_service_are_others(cache: AnswerCache) -> None:
+    _found(_source(_one_record(), cache))
+    other = AnswerCache(disk=cache.disk, url="https://mirror.example.org")
+    service = _one_record()
+    _found(_source(service, other))
+    assert len(service.asked) == len(service.gets) == 1
+
+
+def test_cache_that_cannot_be_written_stops_no_scan(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    disk = DiskCache(folder=tmp_path / "file" / "cache", max_bytes=1)
+    assert _found(_source(_one_record(), AnswerCache(disk=disk, url="x"))) == ["A-1"]
+
+
+def test_failed_answer_is_not_kept(cache: AnswerCache) -> None:
+    service = _one_record()
+    service.records = {}
+    with pytest.raises(NetworkError):
+        _found(_source(service, cache))
+    assert _found(_source(_one_record(), cache)) == ["A-1"]
+
+
+@pytest.mark.parametrize(
+    ("ecosystem", "version", "sent"),
+    [
+        ("Red Hat:enterprise_linux:9", "1:3.0-1.el9", ("Red Hat", "1:3.0-1.el9")),
+        ("SUSE:15.5", "3.0-150500.1", ("SUSE", "3.0-150500.1")),
+        ("AlmaLinux:9", "3.0-1.el9", ("AlmaLinux:9", "3.0-1.el9")),
+        ("Alpine:v3.20", "3.0-r1", ("Alpine:v3.20", "3.0-r1")),
+        ("PyPI", "2.0.0+cu117", ("PyPI", "2.0.0")),
+        ("Bitnami", "7.0.11-2", ("Bitnami", "7.0.11")),
+        ("Go", "v1.2.3+incompatible", ("Go", "1.2.3+incompatible")),
+        ("Go", "go1.22rc1", ("Go", None)),
+        ("Go", "(devel)", ("Go", None)),
+    ],
+)
+def test_what_is_sent_leaves_out_nothing_that_may_concern_us(
+    ecosystem: str, version: str, sent: tuple[str, str | None]
+) -> None:
+    service = Service({})
+    _source(service).lookup((Query(ecosystem=ecosystem, name="demo", version=version),))
+    (asked,) = service.asked
+    assert (asked["package"], asked.get("version")) == (
+        {"ecosystem": sent[0], "name": "demo"},
+        sent[1],
+    )
+    assert set(asked) <= {"package", "version"}
+
+
+def test_red_hat_record_is_filed_under_the_release() -> None:
+    row = record("RHSA-1", "Red Hat:enterprise_linux:9::baseos", "demo")
+    service = Service({("demo", ""): _ids("RHSA-1")}, {"RHSA-1": row})
+    query = Query(ecosystem="Red Hat:enterprise_linux:9", name="demo", version="1.0-1.el9")
+    assert _found(_source(service), query) == ["RHSA-1"]
+
+
+def test_everything_that_is_covered_can_be_compared_and_is_named_canonically() -> None:
+    for ecosystem in COVERED_ECOSYSTEMS:
+        assert can_compare(ecosystem)
+        assert canonical_ecosystem(ecosystem) == ecosystem
+    assert set(LANGUAGE_ECOSYSTEMS.values()) <= set(COVERED_ECOSYSTEMS)
