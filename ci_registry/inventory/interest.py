@@ -12,7 +12,7 @@ from ci_registry.inventory.egg import sift_egg
 from ci_registry.inventory.jar import ARCHIVES, LARGEST_BYTES, sift_jar
 from ci_registry.inventory.limits import KIB, MIB
 from ci_registry.inventory.owned_paths import may_hold_packages
-from ci_registry.inventory.rpm import LOG_ENDING, condense_log, condense_rpm
+from ci_registry.inventory.rpm import LOG_ENDING, RPM_FILES, condense_log, condense_rpm
 from ci_registry.inventory.ruby import gem_head
 
 
@@ -160,15 +160,12 @@ _BY_NAME: dict[str, Callable[[str], Interest | None]] = {
     "package.json": _package_json,
     "os-release": _ending("os-release", _OS_RELEASE),
     "installed": _ending("apk/db/installed", _APK),
-    "rpmdb.sqlite": _rpm_database,
-    f"rpmdb.sqlite{LOG_ENDING}": _rpm_database,
-    "Packages": _rpm_database,
-    "Packages.db": _rpm_database,
     "installed.json": _ending("composer/installed.json", _COMPOSER),
     "desc": _desc,
     "db.sqlite": _ending("nix/var/nix/db/db.sqlite", _NIX),
     ".pnp.cjs": _ending(".pnp.cjs", _PNP),
     ".pnp.data.json": _ending(".pnp.data.json", _PNP),
+    **dict.fromkeys(RPM_FILES, _rpm_database),
 }
 
 

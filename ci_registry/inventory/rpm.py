@@ -15,6 +15,8 @@ from ci_registry.inventory.vendors import is_third_party_rpm
 
 LOG_ENDING = "-wal"
 """SQLite's log of changes beside the database; it is empty unless a program was killed."""
+RPM_FILES = ("rpmdb.sqlite", f"rpmdb.sqlite{LOG_ENDING}", "Packages.db", "Packages")
+"""Names of a database in the folder of rpm."""
 _NO_PACKAGE = "gpg-pubkey"
 """Keys stand in the database like packages."""
 _SOURCE = re.compile(r"(.+)-([^-]+-[^-]+)\.(?:no)?src\.rpm")

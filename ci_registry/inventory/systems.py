@@ -10,7 +10,7 @@ from ci_registry.inventory.interest import Reader
 from ci_registry.inventory.layers import ImageTree
 from ci_registry.inventory.ownership import Claim, dpkg_claims, package_of_list
 from ci_registry.inventory.reading import ImageFile, unread
-from ci_registry.inventory.rpm import read_rpm
+from ci_registry.inventory.rpm import RPM_FILES, read_rpm
 
 FilesOf = Mapping[Reader, Sequence[ImageFile]]
 _DPKG = "var/lib/dpkg"
@@ -90,13 +90,8 @@ def _alpine(tree: ImageTree, files: FilesOf, distribution: Distribution | None) 
 
 
 def _red_hat(tree: ImageTree, files: FilesOf, distribution: Distribution | None) -> SystemReading:
-    places = {tree.resolve(path) for path in _RPM}
-    own, foreign = _own_and_foreign(
-        "rpm",
-        "rpm",
-        files.get(Reader.RPM, ()),
-        lambda path: path.rpartition("/")[0] in places,
-    )
+    places = {tree.resolve(f"{folder}/{name}") for folder in _RPM for name in RPM_FILES}
+    own, foreign = _own_and_foreign("rpm", "rpm", files.get(Reader.RPM, ()), places.__contains__)
     packages, problems, claims = read_rpm(own, distribution)
     return SystemReading(
         packages=tuple(packages), unread=(*problems, *foreign), claims=tuple(claims)

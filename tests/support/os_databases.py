@@ -6,6 +6,7 @@ import sqlite3
 import struct
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from typing import Any
 
 APK_RELEASE = "ID=alpine\nVERSION_ID=3.20.3\n"
 ALMA_RELEASE = 'ID="almalinux"\nVERSION_ID="9.4"\n'
@@ -52,7 +53,7 @@ def rpm_header(
     files: Mapping[str, bytes | str] | None = None,
     *,
     tags: Mapping[int, int | str | Sequence[int] | Sequence[str]] | None = None,
-    **fields: str | int,
+    **fields: Any,
 ) -> bytes:
     """Return a header as it stands in the database.
 
