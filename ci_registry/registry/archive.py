@@ -24,6 +24,7 @@ from ci_registry.registry.layout_index import (
     LayoutIndex,
     check_marker,
 )
+from ci_registry.registry.tar_trouble import tar_trouble
 
 MAX_MEMBERS = 200_000
 _BLOCK_BYTES = 512
@@ -121,10 +122,7 @@ def open_archive(path: Path) -> ArchiveLayout:
                     raise IntegrityError(f"{path} has {name!r} twice")
                 parts[name] = _Part(member.offset_data, member.size)
     except tarfile.TarError as error:
-        raise IntegrityError(
-            f"{path} is no tar archive that we can read: {error}",
-            hint="a compressed archive must be unpacked first: gunzip it",
-        ) from error
+        raise tar_trouble(path, error) from error
     except OSError as error:
         raise storage_error(error, path, "read") from error
     return ArchiveLayout(path, parts)

@@ -32,6 +32,7 @@ from ci_registry.oci.manifest import (
 from ci_registry.oci.platform import Platform
 from ci_registry.oci.reference import is_tag
 from ci_registry.registry.layout import Layout
+from ci_registry.registry.tar_trouble import tar_trouble
 from ci_registry.strict import as_list, as_object, as_text, parse_json
 
 MAX_MEMBERS = 50_000
@@ -99,10 +100,7 @@ def _opened(path: Path) -> Iterator["_Archive"]:
         with path.open("rb") as file, _open_tar(file) as tar:
             yield _Archive(tar=tar, members=_index(tar))
     except tarfile.TarError as error:
-        raise IntegrityError(
-            f"the image archive is damaged: {error}",
-            hint="a compressed archive must be unpacked first: gunzip it",
-        ) from error
+        raise tar_trouble(path, error) from error
     except OSError as error:
         raise storage_error(error, path, "read") from error
 
@@ -146,7 +144,12 @@ class _Archive:
             folder = posixpath.dirname(member.name) if member.issym() else ""
             member = self.members.get(posixpath.normpath(posixpath.join(folder, member.linkname)))
         if member is None or not member.isreg():
-            raise IntegrityError(f"the image archive has no file {name!r}")
+            raise IntegrityError(
+                f"the image archive has no file {name!r}",
+                hint="an OCI layout in a tar file is named with oci-archive:"
+                if "oci-layout" in self.members
+                else "",
+            )
         return member
 
     def read(self, name: str, *, max_bytes: int = MAX_MANIFEST_BYTES) -> bytes:

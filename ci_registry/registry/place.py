@@ -7,9 +7,15 @@ from pathlib import Path
 
 from ci_registry.errors import UsageError
 from ci_registry.oci.digest import Digest, is_digest
-from ci_registry.oci.reference import Reference, is_tag, parse_reference
+from ci_registry.oci.reference import DEFAULT_REGISTRY, Reference, is_tag, parse_reference
 
 _TRANSPORT = re.compile(r"(docker|oci|oci-archive|docker-archive):(.*)", re.DOTALL)
+_FOREIGN = re.compile(
+    r"(https?://|[a-z-]+://|(?:dir|docker-daemon|containers-storage|ostree|sif|tarball):)(.*)",
+    re.DOTALL,
+)
+"""How other tools name places that are none here."""
+_FORMS = "a place is REGISTRY/REPOSITORY[:TAG], oci:DIR, oci-archive:FILE or docker-archive:FILE"
 
 
 class PlaceKind(StrEnum):
@@ -70,8 +76,9 @@ def parse_place(text: str, *, folder: Path) -> Place:
         return _file(PlaceKind(match[1]), match[2], folder)
     if text and _exists(folder / text / "index.json"):
         return Place(kind=PlaceKind.LAYOUT, path=folder / text)
+    _refuse_foreign(text)
     try:
-        return _registry(text)
+        return _registry(text, beside=folder)
     except UsageError as error:
         if text.startswith(("/", "./", "../")):
             raise UsageError(
@@ -81,8 +88,32 @@ def parse_place(text: str, *, folder: Path) -> Place:
         raise
 
 
-def _registry(text: str) -> Place:
+def _refuse_foreign(text: str) -> None:
+    """Refuse what would be taken for an image of Docker Hub, but is how others name something else.
+
+    Raises:
+        UsageError: such a name.
+    """
+    match = _FOREIGN.match(text)
+    if match is None:
+        return
+    if match[1].startswith("http"):
+        hint = (
+            f"leave {match[1]} out: {match[2][:140]}; hosts without TLS stand in network.plain_http"
+        )
+    else:
+        hint = f"{_FORMS}; an image of Docker Hub with that name is docker://{text[:140]}"
+    raise UsageError(f"{match[1]} is no kind of place", hint=hint)
+
+
+def _registry(text: str, *, beside: Path | None = None) -> Place:
+    """Parse a reference; a bare name of something that is in the folder `beside` is refused."""
     found = parse_reference(text)
+    if beside is not None and found.registry == DEFAULT_REGISTRY and _exists(beside / text):
+        raise UsageError(
+            f"{text} is here, but is no OCI layout folder",
+            hint=f"{_FORMS}; the image of Docker Hub is docker://{text}",
+        )
     return Place(kind=PlaceKind.REGISTRY, reference=found, tag=found.tag, digest=found.digest)
 
 

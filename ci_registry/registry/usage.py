@@ -10,6 +10,7 @@ from ci_registry.oci.digest import Digest
 from ci_registry.oci.manifest import Index, Manifest
 from ci_registry.registry.companions import is_companion
 from ci_registry.registry.interface import Repository
+from ci_registry.registry.layout import Layout
 from ci_registry.registry.parallel import in_parallel
 
 MAX_MANIFESTS = 1_000_000
@@ -56,14 +57,16 @@ def read_contents(
 ) -> Contents:
     """Read every manifest that a tag reaches; configs and layers are counted by their descriptors.
 
-    Foreign layers are left out: the registry does not have them. So are manifests without a tag
-    that nothing refers to: no client can find them.
+    Foreign layers are left out: the registry does not have them. So are manifests of a registry
+    without a tag that nothing refers to: no client can find them.
 
     Raises:
         CiRegistryError: a listing or a manifest failed; a sum that lacks something would mislead.
     """
     tags = repository.tags()
     there = [found for found in in_parallel(repository.resolve, tags, pool=pool) if found]
+    if isinstance(repository, Layout):
+        there += repository.entries()  # a layout lists images without a tag too
     waiting = list(dict.fromkeys(found.digest for found in there))
     counter = _Counter()
     while waiting:

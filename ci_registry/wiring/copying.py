@@ -112,6 +112,12 @@ def _check(request: CopyRequest, source: Place, target: Place) -> None:
             f"{named} names one image, but several tags are to be copied",
             hint="leave the tag out, or copy that one image without --all-tags and --tags",
         )
+    same = source.name == target.name and target.target in ("", source.target)
+    if same and not request.rewrite_index:
+        raise UsageError(
+            f"source and target are the same: {source}",
+            hint=f"further tags are put by: ci-registry tag {source} NEWTAG",
+        )
     if request.rewrite_index and not request.platforms:
         raise UsageError("--rewrite-index needs --platform: with all platforms the index stays")
     if target.kind is PlaceKind.DOCKER_ARCHIVE:

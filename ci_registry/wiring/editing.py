@@ -1,9 +1,9 @@
 """The registry commands that change tags or delete: `tag`, `untag`, `rm`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ci_registry.errors import ExitCode, UsageError, worst_exit_code
+from ci_registry.errors import ExitCode, NotFoundError, UsageError, worst_exit_code
 from ci_registry.oci.digest import Digest
 from ci_registry.oci.reference import is_tag
 from ci_registry.registry.deletion import (
@@ -16,7 +16,7 @@ from ci_registry.registry.parallel import lookup_pool
 from ci_registry.registry.place import Place, parse_place
 from ci_registry.registry.tagging import MovedTag, put_tags, remove_tag
 from ci_registry.wiring.basis import Caller
-from ci_registry.wiring.places import open_places, resolve_place
+from ci_registry.wiring.places import missing_image, open_places, resolve_place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,10 @@ def untag_image(caller: Caller, text: str) -> tuple[Place, Digest]:
         )
     with open_places(caller, place) as places:
         repository = places.writable(place)
-        return place, remove_tag(repository, place.tag, place.digest)
+        try:
+            return place, remove_tag(repository, place.tag, place.digest)
+        except NotFoundError as error:
+            raise missing_image(repository, replace(place, digest=None)) from error
 
 
 def delete_image(

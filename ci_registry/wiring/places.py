@@ -1,15 +1,17 @@
 """Opens the places that the registry commands name: registries, layouts, archives."""
 
 import contextlib
+import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ci_registry.errors import NotFoundError, UsageError
+from ci_registry.errors import CiRegistryError, IntegrityError, NotFoundError, UsageError
 from ci_registry.events import Level, Log
 from ci_registry.files import work_folder, work_root
 from ci_registry.oci.manifest import Descriptor
+from ci_registry.registry.companions import is_companion
 from ci_registry.registry.interface import EditableRepository, Repository
 from ci_registry.registry.layout import Layout
 from ci_registry.registry.place import Place, PlaceKind
@@ -52,15 +54,23 @@ class Places:
             from ci_registry.registry.archive import open_archive
 
             return open_archive(path)
+        return self._unpacked(path, place, every_image=every_image)
+
+    def _unpacked(self, path: Path, place: Place, *, every_image: bool) -> Layout:
         from ci_registry.registry.docker_archive import convert_all, convert_archive
 
         layout = Layout.create(self.scratch() / "layout")
-        if every_image:
-            convert_all(path, layout)
-        else:
+        try:
+            if every_image:
+                convert_all(path, layout)
+                return layout
             descriptor = convert_archive(path, layout, name=place.tag)
-            if place.tag:
-                layout.set_root(descriptor, tag=place.tag)
+        except IntegrityError as error:
+            if str(path) in error.message:
+                raise
+            raise IntegrityError(f"{path}: {error.message}", hint=error.hint) from error
+        if place.tag:
+            layout.set_root(descriptor, tag=place.tag)
         return layout
 
     def writable(self, place: Place, *, dry_run: bool = False) -> EditableRepository:
@@ -73,6 +83,11 @@ class Places:
             return self.registries.open(place.reference)
         if place.kind in _READ_ONLY or place.path is None:
             raise UsageError(f"{place} can't be changed", hint="unpack it with ci-registry copy")
+        if place.path.exists() and not place.path.is_dir():
+            raise UsageError(
+                f"{place.path} is a file: {place.name} would be a folder",
+                hint=f"name another folder, or write one file: oci-archive:{place.path}",
+            )
         exists = (place.path / "index.json").exists()
         return Layout.create(self.scratch() / "layout" if dry_run and not exists else place.path)
 
@@ -86,10 +101,19 @@ class Places:
 def _existing(place: Place) -> Path:
     path = place.path
     if path is None or not path.exists():
-        raise NotFoundError(f"{place.name} does not exist")
+        near = difflib.get_close_matches(path.name, _names_in(path.parent), 1) if path else []
+        hint = f"there is {path.parent / near[0]}" if path and near else "check the path"
+        raise NotFoundError(f"{place.name} does not exist", hint=hint)
     if place.kind is not PlaceKind.LAYOUT and not path.is_file():
         raise UsageError(f"{place.name} is no file", hint="name a folder with oci:")
     return path
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return [entry.name for entry in folder.iterdir()]
+    except OSError:
+        return []  # no such folder: there is nothing to suggest
 
 
 @contextlib.contextmanager
@@ -109,6 +133,32 @@ def open_places(caller: Caller, *written: Place) -> Iterator[Places]:
         yield Places(registries=registries, caller=caller, stack=stack)
 
 
+def missing_image(repository: Repository, place: Place) -> NotFoundError:
+    """Return the error for an image that is not there, with what is there instead."""
+    shown = place if place.target else f"{place}:latest"
+    return NotFoundError(f"{shown} does not exist", hint=_what_is_there(repository, place))
+
+
+def _what_is_there(repository: Repository, place: Place) -> str:
+    check = "check the name and the login" if place.reference is not None else "check the path"
+    if place.digest is not None:
+        return check
+    try:
+        tags = [tag for tag in repository.tags() if not is_companion(tag)]
+    except CiRegistryError as error:
+        return f"{check}; its tags can't be listed either: {error.headline}"
+    if not tags:
+        return f"{place.name} has no tags: {check}"
+    near = difflib.get_close_matches(place.tag, tags, 3) if place.tag else []
+    some = ", ".join(near or tags[-3:])
+    listing = (
+        f"; all {len(tags)}: ci-registry ls {place.name}"
+        if len(tags) > len(near or tags[-3:])
+        else ""
+    )
+    return f"{'did you mean' if near else 'it has'} {some}{'?' if near else ''}{listing}"
+
+
 def resolve_place(repository: Repository, place: Place) -> Descriptor:
     """Return the manifest that a place names: its digest, its tag, `latest`, or the only image of a layout.
 
@@ -119,7 +169,7 @@ def resolve_place(repository: Repository, place: Place) -> Descriptor:
         return repository.root()
     found = repository.resolve(place.target or "latest")
     if found is None:
-        raise NotFoundError(f"{place} does not exist", hint="check the name, the tag and the login")
+        raise missing_image(repository, place)
     if place.tag and place.digest:
         tagged = repository.resolve(place.tag)
         if tagged is None or tagged.digest != place.digest:

@@ -8,9 +8,11 @@ from ci_registry.events import Level, Log
 from ci_registry.oci.manifest import Descriptor
 from ci_registry.registry.companions import is_companion
 from ci_registry.registry.image_tree import NamedReferrer, Node, list_referrers, read_tree
+from ci_registry.registry.interface import Repository
+from ci_registry.registry.layout import Layout
 from ci_registry.registry.listing import ListedTag, tags_as_listed, tags_with_content
 from ci_registry.registry.parallel import lookup_pool
-from ci_registry.registry.place import Place, PlaceKind, parse_place
+from ci_registry.registry.place import Place, parse_place
 from ci_registry.registry.usage import Usage, compare_usage, read_contents
 from ci_registry.wiring.basis import Caller
 from ci_registry.wiring.places import open_places, resolve_place
@@ -62,7 +64,7 @@ def list_tags(
         else:
             yield from (ListedTag(tag=tag) for tag in chosen())
         if not shown and not hidden:
-            raise NotFoundError(f"{place.name} has no tags", hint="check the name and the login")
+            raise _no_tags(place, repository)
         if hidden:
             message = f"{hidden} signature tags are not shown (--all shows them)"
             caller.on_event(Log(message=message, level=Level.INFO))
@@ -132,7 +134,16 @@ def count_usage(
             )
             for place in named.values()
         )
-    empty = next((c for c in contents if not c.tags), None)
-    if empty is not None and len(contents) == 1 and parsed[0].kind is PlaceKind.REGISTRY:
-        raise NotFoundError(f"{empty.name} has no tags", hint="check the name and the login")
+        for place, found in zip(named.values(), contents, strict=True):
+            if not found.manifests:  # a sum that lacks a mistyped repository would mislead
+                raise _no_tags(place, places.readable(place))
     return compare_usage(contents)
+
+
+def _no_tags(place: Place, repository: Repository) -> NotFoundError:
+    """Return the error for a place without tags: mistyped, empty, or a layout whose images have none."""
+    untagged = len(repository.entries()) if isinstance(repository, Layout) else 0
+    hint = "check the name and the login" if place.reference is not None else "check the path"
+    if untagged:
+        hint = f"it has {untagged} images without a tag: ci-registry inspect {place.name}"
+    return NotFoundError(f"{place.name} has no tags", hint=hint)

@@ -75,11 +75,24 @@ def test_an_absolute_path_of_a_layout_needs_no_prefix(folder: Path) -> None:
         ("", "is not a repository"),
         ("a" * 5000, "longer than 255 characters"),
         ("docker:ghcr.io/a/b", "not a"),
+        ("empty", "empty is here, but is no OCI layout folder"),
+        ("dir:image", "dir: is no kind of place"),
+        ("docker-daemon:app:v1", "docker-daemon: is no kind of place"),
+        ("https://ghcr.io/acme/api", "https:// is no kind of place"),
+        ("dokcer://ghcr.io/acme/api", "dokcer:// is no kind of place"),
     ],
 )
 def test_what_names_nothing_is_refused(folder: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse_place(text, folder=folder)
+
+
+def test_a_name_of_docker_hub_that_is_in_the_folder_too_can_be_written_out(folder: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_place("empty", folder=folder)
+    assert "docker://empty" in caught.value.hint
+    assert parse_place("docker://empty", folder=folder).name == "docker.io/library/empty"
+    assert parse_place("other", folder=folder).name == "docker.io/library/other"
 
 
 def test_a_place_is_shown_as_it_is_named() -> None:
