@@ -441,7 +441,12 @@ def test_an_os_release_without_id_names_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("id", "version", "release"),
-    [("debian", "12", "12"), ("alpine", "3.20.1", "3.20"), ("almalinux", "9.4", "9")],
+    [
+        ("debian", "12", "12"),
+        ("alpine", "3.20.1", "3.20"),
+        ("almalinux", "9.4", "9"),
+        ("sles", "15.6", "15.6"),
+    ],
 )
 def test_the_release_is_what_support_goes_by(id: str, version: str, release: str) -> None:  # noqa: A002
     assert release_of(Distribution(id=id, version=version)) == release
@@ -457,7 +462,24 @@ def test_the_release_is_what_support_goes_by(id: str, version: str, release: str
         ("alpine", "3.17.3", True),
         ("centos", "7", True),
         ("rocky", "9.3", False),
+        ("fedora", "40", True),
+        ("fedora", "43", False),
+        ("amzn", "2018.03", True),
+        ("amzn", "2023", False),
+        ("ol", "7.9", True),
+        ("sles", "15.6", True),
+        ("sles", "15.7", False),
+        ("opensuse-leap", "15.5", True),
+        ("opensuse-leap", "16.0", False),
+        ("photon", "3.0", True),
+        ("mariner", "2.0.20240123", True),
+        ("azurelinux", "3.0.20250311", False),
+        ("wolfi", "20230201", False),
+        ("chainguard", "20230214", False),
+        ("opensuse-tumbleweed", "20250101", False),
         ("debian", "", None),
+        ("fedora", "99", None),
+        ("photon", "9.0", None),
         ("weirdos", "1", None),
     ],
 )
