@@ -36,7 +36,7 @@ _Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledDatabase:
-    """An `AdvisorySource` and `ExploitationSource`; made by `open_compiled`, closed with the process."""
+    """An `AdvisorySource` and `ExploitationSource`; made by `open_compiled`."""
 
     path: Path
     location: str
@@ -45,6 +45,11 @@ class CompiledDatabase:
     _connection: sqlite3.Connection = field(repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _known: dict[int, Advisory] = field(default_factory=dict, repr=False)
+
+    def close(self) -> None:
+        """Close the file; nothing can be asked any more."""
+        with self._lock:
+            self._connection.close()
 
     def facts(self) -> SourceFacts:
         """Return what is promised **and** has records; a promised `Debian` covers its releases found."""

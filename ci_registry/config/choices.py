@@ -60,6 +60,13 @@ class UploadMode(StrEnum):
     AFTER_VERDICT = "after-verdict"
 
 
+class DatabaseSignature(StrEnum):
+    """Whether an advisory database that is named by tag must be signed."""
+
+    REQUIRED = "required"
+    OFF = "off"
+
+
 class SignMode(StrEnum):
     """How images are signed."""
 

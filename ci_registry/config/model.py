@@ -14,6 +14,7 @@ from datetime import timedelta
 from ci_registry.config.choices import (
     BuilderChoice,
     CacheMode,
+    DatabaseSignature,
     FailOn,
     NetworkMode,
     OnExisting,
@@ -42,6 +43,7 @@ __all__ = [
     "BuildSettings",
     "BuilderChoice",
     "CacheMode",
+    "DatabaseSignature",
     "FailOn",
     "ImageSettings",
     "InlineDocument",
@@ -175,8 +177,21 @@ class ScanSettings:
     )
     db: str = setting(
         "auto",
-        "Advisory database: auto (osv: osv.dev's API; trivy: its published database), offline (only what is cached), a folder, or for trivy an image reference.",
+        "Advisory database: auto (scan.databases, else osv: osv.dev's API, trivy: its published database), offline (only what is cached), a folder or compiled file, or references of database artifacts, separated by commas, tried in order.",
         surface="scan-db",
+        trusted=True,
+    )
+    databases: tuple[str, ...] = setting(
+        (),
+        "References of advisory databases in your own registry that `db: auto` uses, tried in order; see `ci-registry db push`.",
+        trusted=True,
+        commas=True,
+        pattern=r"(?:oci://)?[^\s,]+/[^\s,]+",
+        pattern_hint="a reference such as registry.example/security/advisories:latest",
+    )
+    db_signature: DatabaseSignature = setting(
+        DatabaseSignature.REQUIRED,
+        "Whether a database artifact named by tag must be signed by a key of `trust`; one named by digest needs no signature.",
         trusted=True,
     )
     osv_api: str = setting(

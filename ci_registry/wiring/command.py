@@ -23,6 +23,7 @@ from ci_registry.wiring.ahead import Ahead
 from ci_registry.wiring.basis import Basis, Caller, project_folder
 from ci_registry.wiring.begin import Begun, begin_run
 from ci_registry.wiring.caching import open_cache
+from ci_registry.wiring.database_choice import describe_database
 from ci_registry.wiring.parts import open_parts
 from ci_registry.wiring.registries import may_log_in
 
@@ -156,15 +157,12 @@ def _gathered(caller: Caller, basis: Basis, *, dry_run: bool) -> GatheredRun:
         is_policy_trusted=basis.trusted.label != "untrusted",
         is_dry_run=dry_run,
         scanner=settings.scan.scanner,
-        database=_database(settings),
+        database=describe_database(settings, basis.project, live=_live_database(settings)),
     )
 
 
-def _database(settings: Settings) -> str:
-    db = settings.scan.db
-    if db == "auto" and not settings.runtime.offline:
-        return _OSV_DEV if settings.scan.scanner is ScannerChoice.OSV else "trivy's published one"
-    return "only what is cached" if db in ("auto", "offline") else db
+def _live_database(settings: Settings) -> str:
+    return _OSV_DEV if settings.scan.scanner is ScannerChoice.OSV else "trivy's published one"
 
 
 def _dry_run_notes(basis: Basis) -> tuple[str, ...]:

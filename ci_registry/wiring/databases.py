@@ -1,24 +1,31 @@
-"""Finds the advisory databases that the settings name: a folder, osv.dev, or trivy's published artifact."""
+"""Finds the advisory databases that the settings name: local, cached, artifacts in registries, or a service."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ci_registry.advisories.database import open_osv_folder
 from ci_registry.advisories.osv_dev import HttpAnswer, OsvDev
+from ci_registry.advisories.osv_dev_cache import AnswerCache
 from ci_registry.advisories.source import AdvisorySource
-from ci_registry.errors import NetworkError, SetupError, ToolError
-from ci_registry.files import locked, remove_tree
+from ci_registry.cache import DiskCache
+from ci_registry.config.model import DatabaseSignature
+from ci_registry.errors import NetworkError, SetupError
+from ci_registry.events import Level, Log
 from ci_registry.network.client import HttpClient
 from ci_registry.network.message import Request
-from ci_registry.oci.manifest import Index
 from ci_registry.oci.reference import parse_reference
+from ci_registry.wiring.advisory_artifacts import ArtifactReader
+from ci_registry.wiring.advisory_cache import AdvisoryCache
 from ci_registry.wiring.basis import Basis, Caller
 from ci_registry.wiring.caching import TRUSTED, cache_root, tree_of
+from ci_registry.wiring.database_choice import DatabaseKind, choose_database
 from ci_registry.wiring.registries import Registries
 
-_KEPT_DATABASES = 2
-"""They have hundreds of megabytes and change several times a day."""
-_DATABASE_FILE = "db/trivy.db"
+if TYPE_CHECKING:
+    from ci_registry.advisories.compiled import CompiledDatabase
+    from ci_registry.verification.trust import TrustedKeys
+
 TRIVY_DATABASE = "ghcr.io/aquasecurity/trivy-db:2"
 _JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 
@@ -50,74 +57,134 @@ class _HttpJson:
         return HttpAnswer(body=response.body, date=response.headers.get("Date"))
 
 
-def open_osv_source(caller: Caller, basis: Basis, client: HttpClient) -> AdvisorySource:
-    """Return the advisories of the embedded scanner: a folder, what is cached, or osv.dev.
+def artifact_reader(
+    caller: Caller, basis: Basis, registries: Registries, cache: DiskCache | None = None
+) -> ArtifactReader:
+    """Return what fetches databases for this run, with the keys that the trusted ref names."""
+
+    def find_trust() -> "TrustedKeys | None":
+        from ci_registry.verification.trust import find_trust
+
+        return find_trust(basis.settings.trust, caller.env, basis.trusted.read)
+
+    scan = basis.settings.scan
+    return ArtifactReader(
+        open_repository=registries.open,
+        find_trust=find_trust,
+        must_be_signed=scan.db_signature is DatabaseSignature.REQUIRED,
+        say=lambda text: caller.on_event(Log(message=text, level=Level.WARNING)),
+        now=caller.now,
+        max_age=scan.max_db_age,
+        exempt=frozenset({TRIVY_DATABASE}),
+        checked=cache,
+    )
+
+
+def advisory_cache(caller: Caller, basis: Basis, kind: str) -> AdvisoryCache:
+    """Return the cache of one kind of database, `advisories` or `trivy`, for a run of this trust."""
+    folder = cache_root(basis.settings, caller.env) / kind
+    return AdvisoryCache(own=folder / tree_of(basis.ci), trusted=folder / TRUSTED)
+
+
+def open_osv_source(
+    caller: Caller, basis: Basis, registries: Registries, cache: DiskCache
+) -> AdvisorySource:
+    """Return the advisories of the embedded scanner: what the settings name.
 
     Raises:
-        SetupError: the folder named does not exist.
+        SetupError: it does not exist.
+        CiRegistryError: no artifact could be fetched, or nobody we trust signed it.
     """
-    db, offline = basis.settings.scan.db, basis.settings.runtime.offline
-    if db == "auto" and not offline:
-        http = _HttpJson(client=client)
-        return OsvDev(http=http, now=caller.now, url=basis.settings.scan.osv_api.rstrip("/"))
-    if db in ("auto", "offline"):
-        return open_osv_folder(cache_root(basis.settings, caller.env) / "osv", location="the cache")
-    return open_osv_folder(_folder(basis, db), location=db)
+    choice = choose_database(basis.settings, basis.project)
+    if choice.kind is DatabaseKind.LIVE:
+        http, url = _HttpJson(client=registries.client), basis.settings.scan.osv_api.rstrip("/")
+        answers = AnswerCache(disk=cache, url=url)
+        return OsvDev(http=http, now=caller.now, url=url, cache=answers)
+    if choice.path is not None:
+        return _open_local(choice.path, choice.shown, cache)
+    found = open_artifact(caller, basis, registries, cache)
+    if found is not None:
+        return found
+    return open_osv_folder(cache_root(basis.settings, caller.env) / "osv", location="the cache")
 
 
-def _folder(basis: Basis, db: str) -> Path:
-    folder = basis.project / db
-    if not folder.is_dir():
-        raise SetupError(
-            f"scan.db is {db}, which is no folder",
-            hint="name a folder of OSV files, auto or offline",
-        )
-    return folder
-
-
-def find_trivy_database(caller: Caller, basis: Basis, registries: Registries) -> tuple[Path, str]:
-    """Return the folder that holds `db/trivy.db`, and where that came from: named, cached, or fetched by us.
+def open_artifact(
+    caller: Caller, basis: Basis, registries: Registries, cache: DiskCache
+) -> "CompiledDatabase | None":
+    """Return the compiled database of the artifacts that are named; None when the cache alone counts and has none.
 
     Raises:
-        ToolError: there is none and it can't be fetched.
+        CiRegistryError: no artifact could be fetched, or nobody we trust signed it.
     """
-    db, offline = basis.settings.scan.db, basis.settings.runtime.offline
-    folders = cache_root(basis.settings, caller.env) / "trivy"
-    cached, trusted = folders / tree_of(basis.ci), folders / TRUSTED
-    if db not in ("auto", "offline") and (basis.project / db).is_dir():
-        return basis.project / db, db
-    if db == "offline" or offline:
-        return _newest(cached, trusted), "the cache"
-    reference = parse_reference(TRIVY_DATABASE if db == "auto" else db.removeprefix("oci://"))
-    from ci_registry.scanners.trivy_install import install_trivy_db
+    from ci_registry.advisories.compiled import open_compiled
 
-    manifest = registries.open(reference).fetch(reference.target)
-    if isinstance(manifest, Index) or len(manifest.layers) != 1:
-        raise ToolError(f"{reference} is no trivy database: it must have exactly one layer")
-    name, place = manifest.digest.hex[:16], str(reference.at(manifest.digest))
-    if (trusted / name / _DATABASE_FILE).is_file():
-        return trusted / name, place
-    with locked(cached / ".lock"):
-        folder = cached / name
-        if not (folder / _DATABASE_FILE).is_file():
-            install_trivy_db(registries.open(reference).open(manifest.layers[0].digest), folder)
-            _remove_old(cached)
-    return folder, place
+    choice = choose_database(basis.settings, basis.project)
+    reader = artifact_reader(caller, basis, registries, cache)
+    stored = advisory_cache(caller, basis, "advisories")
+    if choice.kind is DatabaseKind.CACHE:
+        fetched = reader.cached(choice.references, stored)
+    else:
+        fetched = reader.fetch_ours(choice.references, stored)
+    if fetched is None:
+        return None
+    return open_compiled(
+        fetched.folder, location=fetched.location, notes=fetched.notes, cache=cache
+    )
 
 
-def _databases(folder: Path) -> list[Path]:
-    """Return the databases in a folder, the one that was fetched last first."""
-    found = [file.parent.parent for file in folder.glob(f"*/{_DATABASE_FILE}")]
-    return sorted(found, key=lambda path: -(path / _DATABASE_FILE).stat().st_mtime)
+def _open_local(path: Path, shown: str, cache: DiskCache | None) -> AdvisorySource:
+    from ci_registry.advisories.compiled import is_compiled, open_compiled
+
+    if is_compiled(path):
+        return open_compiled(path, location=shown, cache=cache)
+    if path.is_dir():
+        return open_osv_folder(path, location=shown)
+    raise SetupError(
+        f"scan.db is {shown}, which is no folder",
+        hint="name a folder of OSV files, or the advisories.sqlite that ci-registry db build wrote",
+    )
 
 
-def _newest(cached: Path, trusted: Path) -> Path:
-    """Return the database that was fetched last; the cache itself when it holds none."""
-    found = _databases(cached) or _databases(trusted)
-    return found[0] if found else cached
+def find_trivy_database(
+    caller: Caller, basis: Basis, registries: Registries
+) -> tuple[Path, str, tuple[str, ...]]:
+    """Return the folder that holds `db/trivy.db`, where that came from, and what people should know.
+
+    Raises:
+        CiRegistryError: there is none and it can't be fetched, or nobody we trust signed it.
+    """
+    choice = choose_database(basis.settings, basis.project)
+    if choice.path is not None:
+        return choice.path, choice.shown, ()
+    stored = advisory_cache(caller, basis, "trivy")
+    reader = artifact_reader(caller, basis, registries)
+    references = choice.references
+    if choice.kind is DatabaseKind.CACHE:
+        found = reader.cached(references, stored, trivy=True)
+        return (found.folder, "the cache", ()) if found else (stored.own, "the cache", ())
+    if choice.kind is DatabaseKind.LIVE:
+        references = (parse_reference(TRIVY_DATABASE),)
+    fetched = reader.fetch_trivy(references, stored)
+    return fetched.folder, fetched.location, fetched.notes
 
 
-def _remove_old(cached: Path) -> None:
-    """Remove databases that new ones have replaced; the last but one may be in use by another run."""
-    for folder in _databases(cached)[_KEPT_DATABASES:]:
-        remove_tree(folder)
+def exploitation_for_trivy(
+    caller: Caller, basis: Basis, registries: Registries, cache: DiskCache
+) -> "CompiledDatabase | None":
+    """Return our own database beside trivy's, for its lists of exploited vulnerabilities; None for none.
+
+    An artifact is fetched for that only when the policy asks for them.
+
+    Raises:
+        CiRegistryError: it is damaged, or could not be fetched.
+    """
+    from ci_registry.advisories.compiled import is_compiled, open_compiled
+
+    choice = choose_database(basis.settings, basis.project)
+    if choice.path is not None:
+        if not choice.path.is_dir() or not is_compiled(choice.path):
+            return None
+        return open_compiled(choice.path, location=choice.shown, cache=cache)
+    if not basis.policy.uses_kev or not choice.references:
+        return None
+    return open_artifact(caller, basis, registries, cache)

@@ -173,21 +173,24 @@ def make_scanner(caller: Caller, basis: Basis, registries: Registries, cache: Di
         ToolError: its program is missing, or its database can't be had.
     """
     if basis.settings.scan.scanner is ScannerChoice.OSV:
+        from ci_registry.advisories.compiled import CompiledDatabase
         from ci_registry.scanners.osv import OsvScanner
         from ci_registry.wiring.databases import open_osv_source
 
-        scan = basis.settings.scan
+        source = open_osv_source(caller, basis, registries, cache)
         return OsvScanner(
-            source=open_osv_source(caller, basis, registries.client),
+            source=source,
             now=caller.now,
-            max_db_age=scan.max_db_age,
+            max_db_age=basis.settings.scan.max_db_age,
+            exploitation=source if isinstance(source, CompiledDatabase) else None,
         )
     return _trivy(caller, basis, registries, cache)
 
 
 def _trivy(caller: Caller, basis: Basis, registries: Registries, cache: DiskCache) -> Scanner:
+    from ci_registry.scanners.exploitation import MarkingScanner
     from ci_registry.scanners.trivy import TrivyScanner
-    from ci_registry.wiring.databases import find_trivy_database
+    from ci_registry.wiring.databases import exploitation_for_trivy, find_trivy_database
 
     program = find_program("trivy", caller.env)
     if program is None:
@@ -196,8 +199,8 @@ def _trivy(caller: Caller, basis: Basis, registries: Registries, cache: DiskCach
             hint="install trivy, or use the built-in scanner: --scanner osv",
         )
     scan = basis.settings.scan
-    database, location = find_trivy_database(caller, basis, registries)
-    return TrivyScanner(
+    database, location, notes = find_trivy_database(caller, basis, registries)
+    trivy = TrivyScanner(
         run=caller.runner,
         env=caller.env,
         program=program,
@@ -209,3 +212,5 @@ def _trivy(caller: Caller, basis: Basis, registries: Registries, cache: DiskCach
         database_location=location,
         cache=cache,
     )
+    marks = exploitation_for_trivy(caller, basis, registries, cache)
+    return MarkingScanner(scanner=trivy, source=marks, notes=notes) if marks or notes else trivy

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,6 +19,7 @@ from tests.support.images import ImageSpec, make_layout
 PUSH = CiContext(provider=Provider.GITHUB, event=EventKind.PUSH, branch="main")
 CHANGE = CiContext(provider=Provider.GITHUB, event=EventKind.CHANGE_REQUEST)
 FORK = replace(PUSH, is_fork=True)
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 def test_trees_differ_by_trust_and_nothing_else(tmp_path: Path) -> None:
@@ -81,7 +83,7 @@ class Place:
         )
         basis = SimpleNamespace(settings=settings, ci=ci, project=self.cache)
         registries = SimpleNamespace(open=lambda _reference: repository)
-        caller = SimpleNamespace(env={})
+        caller = SimpleNamespace(env={}, now=lambda: NOW, on_event=print)
         return find_trivy_database(cast(Any, caller), cast(Any, basis), cast(Any, registries))[0]
 
 
