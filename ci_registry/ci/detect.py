@@ -27,18 +27,18 @@ def is_gitlab(env: Mapping[str, str]) -> bool:
     )
 
 
-def detect(env: Mapping[str, str], git: Git) -> CiContext:
-    """Return the context of this run.
+def detect(env: Mapping[str, str], git: Git, *, with_commit: bool = True) -> CiContext:
+    """Return the context of this run; who needs no commit need not wait for git.
 
     Raises:
         StorageError: GitHub's event payload is named but can't be read.
         IntegrityError: it is no JSON.
     """
     if is_github(env):
-        return github_context(env, _payload(env), git.committed_at())
+        return github_context(env, _payload(env), git.committed_at() if with_commit else None)
     if is_gitlab(env):
-        return gitlab_context(env, git.committed_at())
-    return local_context(git)
+        return gitlab_context(env, git.committed_at() if with_commit else None)
+    return local_context(git, with_commit=with_commit)
 
 
 def _payload(env: Mapping[str, str]) -> object:

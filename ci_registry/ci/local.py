@@ -4,8 +4,13 @@ from ci_registry.ci.context import CiContext, EventKind, Provider
 from ci_registry.ci.git import Git
 
 
-def local_context(git: Git) -> CiContext:
-    """Read commit, branch and tag from the checkout; outside git there are none, and that is fine."""
+def local_context(git: Git, *, with_commit: bool = True) -> CiContext:
+    """Read commit, branch and tag from the checkout; outside git there are none, and that is fine.
+
+    Without `with_commit` git is not run at all: eight programs, which take longer than a short copy.
+    """
+    if not with_commit:
+        return CiContext(provider=Provider.LOCAL, event=EventKind.LOCAL)
     if not git.is_checkout:
         return CiContext(
             provider=Provider.LOCAL,

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import secrets
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -43,7 +42,7 @@ def open_caller(values: Mapping[str, Any]) -> Iterator[Caller]:
             masker=masker,
             on_event=console,
             now=utc_now,
-            random=secrets.token_bytes,
+            random=os.urandom,
             print_command=_print_command,
             groups=groups,
         )

@@ -109,15 +109,13 @@ class Uploader:
     ) -> PushedBlob:
         digest = descriptor.digest
         sources = self._mountable(mount_from)
-        location: str | None = ""
-        if not is_new:
-            location = self._look(descriptor) if sources else self._look_and_begin(descriptor)
-        if location is None:
-            return PushedBlob(digest=digest, outcome=BlobOutcome.PRESENT)
-        if sources:
-            location = self._mount(digest, sources)
+        location: str | None = self._mount(digest, sources) if sources else ""
         if location is None:
             return PushedBlob(digest=digest, outcome=BlobOutcome.MOUNTED)
+        if not is_new:
+            location = self._unless_there(descriptor, location, was_refused=bool(sources))
+        if location is None:
+            return PushedBlob(digest=digest, outcome=BlobOutcome.PRESENT)
         self._seen.add(digest)
         return self._upload(location, descriptor, source)
 
@@ -166,6 +164,18 @@ class Uploader:
                 f"{self._name} has blob {descriptor.digest} with {size_bytes} bytes, expected {descriptor.size}"
             )
         return size_bytes is not None
+
+    def _unless_there(
+        self, descriptor: Descriptor, location: str, *, was_refused: bool
+    ) -> str | None:
+        """Return None when the blob is there, else the location that a mount elsewhere gave, or a new one."""
+        if not location:
+            doubtful = was_refused and not self._session.honours_own_mounts
+            return self._look(descriptor) if doubtful else self._look_and_begin(descriptor)
+        if self._is_absent(descriptor):
+            return location
+        self.cancel(location)
+        return None
 
     def _look(self, descriptor: Descriptor) -> str | None:
         """Return None when the blob is there, else no location yet (empty)."""

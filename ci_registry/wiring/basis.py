@@ -100,14 +100,14 @@ def read_basis(caller: Caller, *, needs_images: bool = True, decides_verdict: bo
         needs_images: whether settings without any image are an error.
         decides_verdict: false for commands that only move or show images: a broken policy does not
             stop them, and where the trusted ref can't be read (a job without a checkout), what only
-            it may set keeps its default.
+            it may set keeps its default. Their context names no commit.
 
     Raises:
         ConfigError, UsageError, SetupError: something that a person wrote is wrong.
     """
     project = project_folder(caller)
     git = Git(run=caller.runner, env=caller.env, folder=project)
-    ci = detect(caller.env, git)
+    ci = detect(caller.env, git, with_commit=decides_verdict)
     policy_ref = str(caller.options.get("policy-ref") or caller.env.get("CIREG_POLICY_REF") or "")
     offline = caller.options.get("offline", caller.env.get("CIREG_OFFLINE") == "true") is True
     try:

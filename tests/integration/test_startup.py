@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ci_registry.registry.layout import Layout
+from tests.support.images import ImageSpec, make_layout
+
 HEAVY = (
     "httpx",
     "docker",
@@ -170,3 +173,22 @@ def test_a_layout_may_have_any_name(tmp_path: Path) -> None:
     )
     assert done.returncode == 5, done.stderr
     assert done.stdout.startswith("INCOMPLETE  my-layout-v1 ")
+
+
+def test_commands_for_registries_do_not_wait_for_git(tmp_path: Path) -> None:
+    folder = _project(tmp_path)
+    subprocess.run(("git", "init", "-q"), cwd=folder, check=True)
+    image = Layout(make_layout(tmp_path / "image", ImageSpec(layers=[{"a": "1"}])).layout)
+    image.set_root(image.root(), tag="v1")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    git = programs / "git"
+    git.write_text(f"#!/bin/sh\ntouch {tmp_path}/git-was-run\nexit 1\n")
+    git.chmod(0o755)
+    env = _env(tmp_path, PATH=f"{programs}:{os.environ['PATH']}")
+    target = f"oci:{tmp_path}/copy"
+    for argv in (("copy", f"oci:{tmp_path}/image:v1", target), ("ls", target)):
+        subprocess.run((*CLI, *argv), cwd=folder, env=env, check=True, capture_output=True)
+    assert not (tmp_path / "git-was-run").exists()
+    subprocess.run((*CLI, "plan"), cwd=folder, env=env, check=False, capture_output=True)
+    assert (tmp_path / "git-was-run").exists()

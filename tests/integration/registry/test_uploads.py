@@ -253,3 +253,21 @@ def test_a_source_of_another_size_is_refused_though_it_is_checked(tmp_path: Path
     with pytest.raises(IntegrityError, match="bytes instead of"):
         target.push_blob(wrong, CheckedSource(chunks))
     assert target.size_of(wrong.digest) is None
+
+
+def test_a_mount_is_the_first_and_only_question() -> None:
+    with running_registry() as registry, remote_repository(registry.host, "a/b") as target:
+        with remote_repository(registry.host, "base/app") as base:
+            push(base, LARGE)
+        methods(registry)
+        mount_from = (f"{registry.host}/base/app",)
+        mounted = target.push_blob(blob(LARGE), lambda: iter((LARGE,)), mount_from=mount_from)
+        assert mounted.outcome is BlobOutcome.MOUNTED
+        assert methods(registry) == ["POST"]
+        own = LARGE[1:]
+        sent = target.push_blob(blob(own), lambda: iter((own,)), mount_from=mount_from)
+        assert sent.outcome is BlobOutcome.UPLOADED
+        assert methods(registry) == ["POST", "HEAD", "PUT"]
+        again = target.push_blob(blob(own), lambda: iter((own,)), mount_from=mount_from)
+        assert again.outcome is BlobOutcome.PRESENT
+        assert methods(registry) == ["POST", "HEAD", "DELETE"]
