@@ -26,8 +26,12 @@ from ci_registry.scanners.evidence import Evidence, SeenPackage
 
 MAX_PURLS = 50
 CLOCK_SKEW = timedelta(minutes=5)
-INVENTORIED_KINDS = frozenset({"deb", "pypi", "npm", "maven", "gem", "composer", "nuget"})
+INVENTORIED_KINDS = frozenset(
+    {"apk", "cargo", "composer", "deb", "gem", "golang", "maven", "npm", "nuget", "pypi", "rpm"}
+)
 """purl types that our own readers read; of others a scanner may rightly list more than we do."""
+
+GO_WORK_TREE = "(devel)"
 
 
 def coverage_of(evidence: Evidence, *, skipped_count: int) -> Coverage:
@@ -275,9 +279,15 @@ _Identity = tuple[str, str, str]
 
 
 def _identity(ecosystem: str, name: str, version: str) -> _Identity:
-    """Return what the two lists are compared by: a zero epoch and Python's spellings don't matter."""
+    """Return what the two lists are compared by: a zero epoch and Python's spellings don't matter.
+
+    Of a Go module that was built from a work tree trivy leaves the version out, and the standard
+    library has Go's own number or a `v` in front of it.
+    """
     if ecosystem == "pypi":
         name = normal_name("PyPI", name)
+    if ecosystem == "golang":
+        version = version.removeprefix("v").removeprefix(GO_WORK_TREE)
     if ecosystem in OS_KINDS:
         version = version.removeprefix("0:")
     return ecosystem, name, version
@@ -311,7 +321,10 @@ def _difference_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
     extra = [
         package
         for identity, package in seen.items()
-        if identity not in known and package.ecosystem in INVENTORIED_KINDS and package.is_installed
+        if identity not in known
+        and package.ecosystem in INVENTORIED_KINDS
+        and package.is_installed
+        and not _is_folder_of_go(package)
     ]
     for kind, count in sorted(Counter(package.ecosystem for package in extra).items()):
         named = [p.purl or f"{p.name}@{p.version}" for p in extra if p.ecosystem == kind]
@@ -321,6 +334,11 @@ def _difference_gaps(evidence: Evidence) -> Iterable[CoverageGap]:
             ecosystem=kind,
             packages=_first(named),
         )
+
+
+def _is_folder_of_go(package: SeenPackage) -> bool:
+    """Whether it is a folder that stood in for a Go module: we list the module, trivy the folder."""
+    return package.ecosystem == "golang" and package.name.startswith((".", "/"))
 
 
 def _our_purls(evidence: Evidence, seen: Iterable[SeenPackage]) -> Iterable[str]:

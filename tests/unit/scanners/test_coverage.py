@@ -243,12 +243,30 @@ def test_report_about_other_layers_is_a_gap() -> None:
 
 
 def test_kind_that_only_the_scanner_can_read_is_a_gap_with_an_acceptable_name() -> None:
-    seen = (*_seen(OPENSSL), SeenPackage(ecosystem="golang", name="x", version="1", purl="pkg:g/x"))
-    facts = _facts("deb", "golang")
+    seen = (*_seen(OPENSSL), SeenPackage(ecosystem="swift", name="x", version="1", purl="pkg:s/x"))
+    facts = _facts("deb", "swift")
     gaps = gaps_for(_evidence(inventory(OPENSSL), seen_packages=seen, facts=facts))
     assert [(g.gap, g.ecosystem, g.packages) for g in gaps] == [
-        (Gap.UNREAD_DATABASE, "golang", ("pkg:g/x",))
+        (Gap.UNREAD_DATABASE, "swift", ("pkg:s/x",))
     ]
+
+
+def test_modules_of_go_are_compared_as_trivy_writes_them() -> None:
+    ours = [
+        Package(ecosystem="golang", name=name, version=version, purl=f"pkg:golang/{name}@{version}")
+        for name, version in (
+            ("stdlib", "1.22.1"),
+            ("example.com/app", "(devel)"),
+            ("a.b/c", "v1.0.0"),
+        )
+    ]
+    theirs = [("stdlib", "v1.22.1"), ("example.com/app", ""), ("a.b/c", "v1.0.0"), ("../d", "")]
+    seen = tuple(SeenPackage(ecosystem="golang", name=n, version=v, purl=n) for n, v in theirs)
+    facts = _facts("deb", "golang")
+    subject = inventory(OPENSSL, *ours)
+    assert _gaps(subject, seen_packages=(*_seen(OPENSSL), *seen), facts=facts) == []
+    missing = _gaps(subject, seen_packages=(*_seen(OPENSSL), *seen[1:]), facts=facts)
+    assert missing == [(Gap.UNSCANNED_PACKAGES, "golang")]
 
 
 def test_kind_that_only_the_scanner_can_read_needs_data_too() -> None:

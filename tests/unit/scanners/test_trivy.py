@@ -96,7 +96,7 @@ def _gaps(result: ScanResult) -> list[tuple[Gap, str]]:
         ("no-debian-version", 1, [(Gap.UNKNOWN_DISTRIBUTION, "deb")]),
         ("third-party", 1, [(Gap.THIRD_PARTY_PACKAGES, "deb")]),
         ("unparsable-versions", 1, [(Gap.UNDECIDED, ""), (Gap.UNSCANNED_PACKAGES, "deb")]),
-        ("alpine", 0, [(Gap.NO_DATA, "apk"), (Gap.UNREAD_DATABASE, "apk")]),
+        ("alpine", 0, [(Gap.NO_DATA, "apk")]),
         ("jar", 1, [(Gap.UNREAD_DATABASE, "maven")]),
     ],
 )
