@@ -31,7 +31,7 @@ def write_bundle(bundle: Bundle) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def parse_bundle(data: bytes) -> Bundle:
+def parse_bundle(data: bytes, *, max_bytes: int = MAX_BUNDLE_BYTES) -> Bundle:
     """Parse a bundle: exact members, exactly one signature, and a public key instead of a certificate.
 
     Log entries and timestamps are accepted and ignored: with a key they decide nothing.
@@ -40,7 +40,7 @@ def parse_bundle(data: bytes) -> Bundle:
         IntegrityError: it breaks one of these rules.
     """
     root = exact_members(
-        parse_json(data, what=_WHAT, max_bytes=MAX_BUNDLE_BYTES),
+        parse_json(data, what=_WHAT, max_bytes=max_bytes),
         ("mediaType", "verificationMaterial", "dsseEnvelope"),
         what=_WHAT,
     )

@@ -73,14 +73,14 @@ def _subject_to_json(subject: Subject) -> dict[str, object]:
     return result | ({"annotations": subject.annotations} if subject.annotations else {})
 
 
-def parse_statement(payload: bytes) -> Statement:
+def parse_statement(payload: bytes, *, max_bytes: int = MAX_JSON_BYTES) -> Statement:
     """Parse a statement v1 or v0.1: no unknown member, at least one subject, lower-case digests.
 
     Raises:
         IntegrityError: it breaks one of these rules or a limit.
     """
     data = exact_members(
-        parse_json(payload, what=_WHAT, max_bytes=MAX_JSON_BYTES),
+        parse_json(payload, what=_WHAT, max_bytes=max_bytes),
         ("_type", "subject", "predicateType"),
         optional=("predicate",),
         what=_WHAT,

@@ -256,6 +256,11 @@ class SignSettings:
         "Signature formats: sig (cosign 2 and most admission controllers), bundle (cosign 3), both.",
         trusted=True,
     )
+    sbom: bool = setting(
+        True,
+        "Attest the SBOM of each platform with the same key, for `rescan`; not with format sig.",
+        trusted=True,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from ci_registry.events import Log
 from ci_registry.inventory.inspect import InspectedImage
 from ci_registry.oci.manifest import Descriptor
 from ci_registry.oci.reference import Reference, parse_reference
+from ci_registry.pipeline.attest import attest_inventory
 from ci_registry.pipeline.state import Done, ImageRun, RunContext, skipped
 from ci_registry.registry.interface import BlobOutcome, Repository
 from ci_registry.registry.layout import Layout
@@ -202,6 +203,11 @@ def _sign_at(  # noqa: PLR0917 - one caller
 
     with ThreadPoolExecutor(_WORKERS_PER_DESTINATION, thread_name_prefix="sign") as pool:
         futures = [pool.submit(one, subject, kind) for subject in subjects for kind in kinds]
+        if run.settings.sign.sbom and SignFormat.BUNDLE in kinds and image.inspected is not None:
+            futures += [
+                pool.submit(attest_inventory, target, place, image, platform, signer, created)
+                for platform in image.inspected.platforms
+            ]
         return [word for future in futures for word in future.result()]
 
 

@@ -150,11 +150,13 @@ def _read_layer(
     )
 
 
-def read_bundles(repository: Repository, digest: Digest) -> Iterator[StoredSignature]:
+def read_bundles(
+    repository: Repository, digest: Digest, *, max_bytes: int = MAX_BUNDLE_BYTES
+) -> Iterator[StoredSignature]:
     """Yield every Sigstore bundle that refers to a manifest.
 
     All referrers are opened and their first layer decides: cosign writes wrong fields into the
-    listing, so those only set the order.
+    listing, so those only set the order. One larger than `max_bytes` is a problem, unread.
 
     Raises:
         IncompleteError: after `MAX_REFERRERS`, when there are more.
@@ -168,13 +170,13 @@ def read_bundles(repository: Repository, digest: Digest) -> Iterator[StoredSigna
                 f"{len(listed)} artifacts refer to the image, only {MAX_REFERRERS} were read",
                 hint="remove old signatures and attestations",
             )
-        candidate = _read_referrer(repository, descriptor, digest, position)
+        candidate = _read_referrer(repository, descriptor, digest, position, max_bytes)
         if candidate is not None:
             yield candidate
 
 
 def _read_referrer(
-    repository: Repository, descriptor: Descriptor, digest: Digest, position: int
+    repository: Repository, descriptor: Descriptor, digest: Digest, position: int, max_bytes: int
 ) -> StoredSignature | None:
     """Return the bundle in one referrer, None when it is no bundle of this image."""
     place = f"bundle {descriptor.digest.short}"
@@ -187,7 +189,9 @@ def _read_referrer(
         layer = manifest.layers[0]
         if layer.media_type != media_types.SIGSTORE_BUNDLE:
             return None
-        envelope = parse_bundle(_read_blob(repository, layer, MAX_BUNDLE_BYTES)).envelope
+        envelope = parse_bundle(
+            _read_blob(repository, layer, max_bytes), max_bytes=max_bytes
+        ).envelope
         parse_der_signature(envelope.signatures[0])
     except (IntegrityError, NotFoundError, SignatureError) as error:
         return StoredSignature(

@@ -71,7 +71,7 @@ class MemoryRepository:
         if self.referrers_error is not None:
             raise self.referrers_error
         found = list(self.extra_referrers)
-        for reference, content in self.manifests.items():
+        for reference, content in list(self.manifests.items()):
             manifest = parse_manifest(*content)
             if is_digest(reference) and manifest.subject and manifest.subject.digest == subject:
                 found.append(manifest.descriptor)
