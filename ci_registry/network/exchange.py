@@ -29,6 +29,7 @@ from ci_registry.network.transport import (
     MAX_IDLE,
     REPEAT,
     MalformedAnswerError,
+    NoHttpAnswerError,
     ReplayableStream,
     SocketTransport,
 )
@@ -109,8 +110,8 @@ class Exchange:
             return transport.handle_request(prepared)
         try:
             response = transport.handle_request(prepared)
-        except (httpx.NetworkError, httpx.RemoteProtocolError):
-            if not self._speaks_tls(perhaps_tls):
+        except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
+            if _is_http(error) or not self._speaks_tls(perhaps_tls):
                 raise
         else:
             # Go's servers and nginx say it in plain text, with this status
@@ -232,6 +233,11 @@ class Exchange:
         if isinstance(error, httpx.ConnectTimeout):
             return f"no connection within {self._settings.connect_timeout_s:g} s"
         return f"nothing heard for {self._settings.read_timeout_s:g} s"
+
+
+def _is_http(error: Exception) -> bool:
+    """Whether an answer came that is HTTP, though not as it should be."""
+    return isinstance(error, MalformedAnswerError) and not isinstance(error, NoHttpAnswerError)
 
 
 def _first_line(error: Exception) -> str:

@@ -20,6 +20,10 @@ class MalformedHeadError(Exception):
     """What came is no HTTP/1 answer that we accept; the text never holds a value of a field."""
 
 
+class NoHttpError(MalformedHeadError):
+    """Its first line is no status line of HTTP/1."""
+
+
 class CutHeadError(Exception):
     """The connection ended within the head of an answer."""
 
@@ -79,7 +83,7 @@ def _read_one(read_line: ReadLine) -> Head:
         raise NoAnswerError
     found = _STATUS_LINE.fullmatch(_without_end(line, left))
     if found is None:
-        raise MalformedHeadError("it does not begin with an HTTP/1 status line")
+        raise NoHttpError("it does not begin with an HTTP/1 status line")
     left -= len(line)
     fields: list[tuple[bytes, bytes]] = []
     while True:

@@ -15,7 +15,12 @@ from ci_registry.network.connection import (
     Route,
     ShortBodyError,
 )
-from ci_registry.network.head import CutHeadError, MalformedHeadError, NoAnswerError
+from ci_registry.network.head import (
+    CutHeadError,
+    MalformedHeadError,
+    NoAnswerError,
+    NoHttpError,
+)
 from ci_registry.network.httpx_api import httpx
 from ci_registry.network.message import Origin
 
@@ -34,6 +39,10 @@ _FORBIDDEN = re.compile(rb"[\r\n\0]")
 
 class MalformedAnswerError(httpx.RemoteProtocolError):
     """The server breaks HTTP, or our limits; asking again would not help."""
+
+
+class NoHttpAnswerError(MalformedAnswerError):
+    """Whoever answers does not speak HTTP/1, at least not without TLS."""
 
 
 class ReplayableStream(httpx.SyncByteStream):
@@ -224,6 +233,8 @@ class _Attempt:
         timeout_s = _timeout(self._request, "read")
         try:
             return self._connection.receive(self._request.method, timeout_s)
+        except NoHttpError as error:
+            raise NoHttpAnswerError(str(error), request=self._request) from error
         except MalformedHeadError as error:
             raise MalformedAnswerError(str(error), request=self._request) from error
         except CutHeadError as error:

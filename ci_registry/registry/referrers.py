@@ -70,7 +70,10 @@ def merged(
         for descriptor in descriptors:
             found.setdefault(descriptor.digest, descriptor)
     if len(found) > MAX_REFERRERS:
-        raise IntegrityError(f"more than {MAX_REFERRERS} referrers of {subject}")
+        raise IntegrityError(
+            f"more than {MAX_REFERRERS} referrers of {subject}",
+            hint="remove those that nobody needs: ci-registry rm REPOSITORY@DIGEST",
+        )
     return tuple(found.values())
 
 

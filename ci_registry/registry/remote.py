@@ -45,7 +45,9 @@ from ci_registry.registry.session import Session
 from ci_registry.registry.uploads import Uploader
 from ci_registry.strict import as_list, as_object, as_text, parse_json
 
-MAX_PAGES = 1000
+MAX_PAGES = 20_000
+"""Of a list of tags: some registries give no more than 50 at a time."""
+MAX_TAGS = 1_000_000
 _UNNAMED_TYPES = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
 _SMALLEST_PAGE = 50
 """A list without `Link` that is shorter than any registry's page is complete."""
@@ -377,8 +379,12 @@ class RemoteRepository:
             page = self._parsed_tags(response)
             new = tuple(tag for tag in dict.fromkeys(page) if tag not in tags)
             tags.update(new)
+            if len(tags) > MAX_TAGS:
+                raise RegistryError(f"{self.name} has more than {MAX_TAGS} tags")
             yield new
             url = self._session.page_after(response)
+            if url and page and not new:
+                break  # it leads in a circle
             linked = linked or bool(url)
             if not url and not linked and new and len(page) >= _SMALLEST_PAGE:
                 url = f"{first}&last={urllib.parse.quote(page[-1])}"  # a registry that pages without Link
