@@ -2,8 +2,9 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -13,7 +14,11 @@ from ci_registry.events import Event, Progress
 from ci_registry.oci import media_types
 from ci_registry.oci.digest import digest_of
 from ci_registry.oci.manifest import Descriptor, Index
-from ci_registry.registry.credentials import credential_sources, write_docker_config
+from ci_registry.registry.credentials import (
+    Credentials,
+    credential_sources,
+    write_docker_config,
+)
 from ci_registry.registry.interface import BlobOutcome
 from ci_registry.registry.layout import Layout
 from ci_registry.registry.referrers import fallback_tag
@@ -25,10 +30,12 @@ from ci_registry.registry.transfer import (
     publish_manifests,
     upload_blobs,
 )
+from ci_registry.secret import Secret
 from tests.support.distribution import BOTH, OLD, PASSWORD, USER, basic_auth, running_distribution
 from tests.support.images import ImageSpec, make_layout
 from tests.support.peers import find_peer, peer_environment
 from tests.support.remote import login, remote_repository
+from tests.support.tls import Authority
 
 pytestmark = pytest.mark.peer("crane")
 
@@ -57,8 +64,11 @@ def layout(tmp_path: Path) -> Layout:
     return Layout(make_layout(tmp_path / "layout", *specs).layout)
 
 
-def crane(*argv: str, config: Path | None = None) -> str:
-    env = peer_environment() | ({"DOCKER_CONFIG": str(config)} if config else {})
+def crane(
+    *argv: str, config: Path | None = None, env: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    own = {"DOCKER_CONFIG": str(config)} if config else {}
+    env = {**peer_environment(), **own, **env}
     program = find_peer("crane")
     assert program is not None
     done = subprocess.run(
@@ -313,6 +323,25 @@ def test_the_right_password_pushes_and_the_wrong_one_is_an_access_error(
             target.push("v1", layout.fetch(root.digest).body, root.media_type)
         digest = crane("digest", f"{host}/team/app:v1", config=tmp_path / "docker")
         assert digest == root.digest
+
+
+def test_one_with_tls_on_loopback_is_reached_with_its_ca(
+    tmp_path: Path, layout: Layout, program: str
+) -> None:
+    """Go answers plain HTTP with 400 and a sentence; crane, which trusts the same CA, sees what we pushed."""
+    authority = Authority(tmp_path)
+    files = authority.issue("registry")
+    with running_distribution(tmp_path, basic_auth(tmp_path), tls=files, program=program) as host:
+        with remote_repository(
+            host, "a/b", credentials=login(host, USER, PASSWORD), ca_file=authority.file
+        ) as repository:
+            root = copy(layout, repository)
+            repository.push("v1", layout.fetch(root.digest).body, root.media_type)
+            assert repository.tags() == ("v1",)
+        config = tmp_path / "docker"
+        write_docker_config(config, {host: Credentials(username=USER, password=Secret(PASSWORD))})
+        trusting = {"SSL_CERT_FILE": str(authority.file)}
+        assert crane("digest", f"{host}/a/b:v1", config=config, env=trusting) == root.digest
 
 
 def test_a_login_by_crane_is_a_login_for_us(tmp_path: Path, program: str) -> None:

@@ -118,6 +118,24 @@ def test_what_may_have_been_done_is_not_done_again() -> None:
             assert len(wire.seen) == 2
 
 
+def test_a_body_that_cannot_be_opened_again_is_not_sent_again() -> None:
+    def route(origin: object) -> Route:
+        return Route(origin=origin, context=None)  # type: ignore[arg-type]
+
+    with (
+        serving(dying, answering(ok())) as wire,
+        httpx.Client(
+            transport=SocketTransport(route, LiveSockets()), trust_env=False, timeout=5
+        ) as client,
+    ):
+        client.get(wire.url)
+        once = (piece for piece in (b"a", b"b"))
+        with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
+            client.put(wire.url, content=once, headers={"Content-Length": "2"})
+    assert wire.connections == 1
+    assert len(wire.seen) == 2
+
+
 def test_a_fresh_connection_that_dies_is_not_replaced() -> None:
     with (
         serving(answering(b"")) as wire,

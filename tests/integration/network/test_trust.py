@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +89,31 @@ def test_a_folder_that_cannot_be_used_is_named(
     ):
         client.request(Request(method="GET", url="https://127.0.0.1:1/"))
     assert caught.value.hint
+
+
+def test_the_store_of_certificates_is_read_once_and_only_for_https(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[ssl.SSLContext] = []
+    real = ssl.create_default_context
+
+    def counting() -> ssl.SSLContext:
+        made.append(real())
+        return made[-1]
+
+    monkeypatch.setattr(ssl, "create_default_context", counting)
+    server = authority.issue("server")
+    with (
+        serving(answering(ok())) as plain,
+        serving(with_tls(server, answering(ok()))) as first,
+        serving(with_tls(server, answering(ok()))) as second,
+        quick_client(ca_file=authority.file) as client,
+    ):
+        client.request(Request(method="GET", url=plain.url))
+        assert made == []
+        client.request(https(first))
+        client.request(https(second))
+    assert len(made) == 1
 
 
 def tunnelling(port: int, *, answer: bytes = b"HTTP/1.1 200 OK\r\n\r\n") -> Script:

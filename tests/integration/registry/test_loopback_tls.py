@@ -225,7 +225,29 @@ def test_the_commands_reach_it_with_a_ca_of_its_own(
         outcome = project.run(*arguments, env=env)
         assert outcome.exit_code == 0, outcome.stderr
     assert project.run("ls", name, env=env).stdout == "v1\n"
+    by_system = project.run("ls", name, env={"SSL_CERT_FILE": str(authority.file)})
+    assert by_system.stdout == "v1\n", by_system.stderr  # the system's store, wherever that is
     refused = project.run("ls", name)
     assert refused.exit_code == 4
     assert "its TLS certificate is not trusted" in refused.stderr
     assert "network.ca_file" in refused.stderr
+    folder = tmp_path / "home" / ".config" / "containers" / "certs.d" / secured.host
+    folder.mkdir(parents=True)
+    (folder / "ca.crt").write_bytes(authority.file.read_bytes())
+    assert project.run("ls", name).stdout == "v1\n"
+
+
+def test_the_commands_go_through_the_proxy_of_the_environment(tmp_path: Path) -> None:
+    project = Project(base=tmp_path)
+    for name in ("project", "home", "work", "tmp"):
+        (tmp_path / name).mkdir()
+    refusal = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+    with serving(answering(refusal)) as proxy:
+        url = f"http://user:hidden@127.0.0.1:{proxy.port}"
+        outcome = project.run("ls", "registry.test:5000/a/b", env={"HTTPS_PROXY": url})
+    assert outcome.exit_code == 4
+    assert "registry.test:5000: the proxy refused: HTTP 403" in outcome.stderr
+    assert "hidden" not in outcome.stderr
+    assert proxy.seen[0].startswith(b"CONNECT registry.test:5000 HTTP/1.1\r\n")
+    login_bytes = base64.b64encode(b"user:hidden")
+    assert b"Proxy-Authorization: Basic " + login_bytes in proxy.seen[0]
