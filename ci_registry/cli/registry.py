@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from ci_registry.cli.caller import open_caller
 from ci_registry.cli.options import Command, format_option, log_options, setting_options
@@ -13,14 +14,23 @@ from ci_registry.cli.streams import write_out
 _PARTS = ("network", "auth", "config", "working_directory")
 
 
+def _files(
+    ctx: click.Context,  # noqa: ARG001 - click's signature
+    param: click.Parameter,  # noqa: ARG001 - click's signature
+    incomplete: str,
+) -> list[CompletionItem]:
+    """Let the shell complete files: a place may be a folder or an archive."""
+    return [CompletionItem(incomplete, type="file")]
+
+
 def _shared(function: Command) -> Command:
     """Add what every registry command has: network and login settings, logging, output format."""
     return setting_options(parts=_PARTS)(log_options(format_option(function)))
 
 
 @click.command()
-@click.argument("source")
-@click.argument("target")
+@click.argument("source", shell_complete=_files)
+@click.argument("target", shell_complete=_files)
 @click.option("--all-tags", is_flag=True, help="Copy every tag of the repository.")
 @click.option(
     "--tags", "patterns", multiple=True, metavar="PATTERN", help="Copy the tags that match a glob."
@@ -94,7 +104,7 @@ def copy(
 
 
 @click.command()
-@click.argument("repository")
+@click.argument("repository", shell_complete=_files)
 @click.option("-l", "--long", "is_long", is_flag=True, help="With digest, size and media type.")
 @click.option(
     "-a", "--all", "with_companions", is_flag=True, help="Also cosign's and fallback tags."
@@ -113,7 +123,7 @@ def ls(
 
 
 @click.command()
-@click.argument("reference")
+@click.argument("reference", shell_complete=_files)
 @click.option("--raw", is_flag=True, help="Print the manifest's bytes exactly as stored.")
 @click.option(
     "--referrers/--no-referrers",
@@ -142,7 +152,7 @@ def inspect(
 
 
 @click.command()
-@click.argument("reference")
+@click.argument("reference", shell_complete=_files)
 @_shared
 def referrers(reference: str, output_format: str, **values: Any) -> None:
     """List what refers to REFERENCE: the referrers API, the fallback tag and cosign's tags, merged."""
@@ -158,7 +168,7 @@ def referrers(reference: str, output_format: str, **values: Any) -> None:
 
 
 @click.command()
-@click.argument("repositories", nargs=-1, required=True)
+@click.argument("repositories", nargs=-1, required=True, shell_complete=_files)
 @click.option(
     "--referrers/--no-referrers",
     "with_referrers",
@@ -190,7 +200,7 @@ def du(
 
 
 @click.command()
-@click.argument("source")
+@click.argument("source", shell_complete=_files)
 @click.argument("tags", nargs=-1, required=True, metavar="NEWTAG...")
 @_shared
 def tag(source: str, tags: tuple[str, ...], output_format: str, **values: Any) -> None:
@@ -211,7 +221,7 @@ def tag(source: str, tags: tuple[str, ...], output_format: str, **values: Any) -
 
 
 @click.command()
-@click.argument("reference")
+@click.argument("reference", shell_complete=_files)
 @_shared
 def untag(reference: str, output_format: str, **values: Any) -> None:
     """Delete the tag REFERENCE and nothing else; its manifest and other tags stay.
@@ -231,7 +241,7 @@ def untag(reference: str, output_format: str, **values: Any) -> None:
 
 
 @click.command()
-@click.argument("reference")
+@click.argument("reference", shell_complete=_files)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Say what would go; delete nothing.")
 @_shared
