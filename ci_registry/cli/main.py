@@ -28,6 +28,7 @@ _COMMANDS = {
     "tag": ("registry", "Put further tags on an image."),
     "untag": ("registry", "Delete one tag and nothing else."),
     "rm": ("registry", "Delete an image with all of its tags and signatures."),
+    "db": ("db", "Build, look at, push and pull your own advisory database."),
     "serve": ("serve", "Serve a registry on loopback, for tests and laptops."),
     "config": ("config", "Show, check and describe the settings."),
     "policy": ("policy", "Check and explain the policy and the waivers."),

@@ -36,6 +36,7 @@ def build(
     ecosystems: tuple[str, ...] = ("PyPI",),
     kev: Path | None = None,
     epss: Path | None = None,
+    trivy: bool = False,
 ) -> DatabaseInfo:
     """Compile records; without any, one critical record about the Python package `demo`."""
     made = records or (
@@ -47,6 +48,11 @@ def build(
         output.parent / f"{output.name}-osv", *made, built=built.isoformat(), ecosystems=ecosystems
     )
     request = BuildRequest(
-        sources=(source,), output=output, now=built + timedelta(hours=1), kev=kev, epss=epss
+        sources=(source,),
+        output=output,
+        now=built + timedelta(hours=1),
+        kev=kev,
+        epss=epss,
+        trivy=trivy,
     )
-    return build_database(request)
+    return build_database(request).info

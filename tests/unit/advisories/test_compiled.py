@@ -106,7 +106,7 @@ def test_several_sources_are_as_old_as_the_oldest(tmp_path: Path) -> None:
     two = write_osv_folder(
         tmp_path / "2", record("GO-1", "Go"), built="2026-05-30T00:00:00Z", ecosystems=["Go"]
     )
-    info = build_database(request(tmp_path / "db", one, two))
+    info = build_database(request(tmp_path / "db", one, two)).info
     assert info.built_at == datetime(2026, 5, 30, tzinfo=UTC)
     assert info.listed == ("Go", "PyPI")
     assert [(e.name, e.records, e.packages) for e in info.ecosystems] == [
