@@ -1,9 +1,9 @@
 """Matches an inventory with advisories: distribution packages by source, aliases joined."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from ci_registry.advisories.aliases import causes_of, is_cve, names_of
 from ci_registry.advisories.ecosystems import Query, matchable, normal_name, queries_for
 from ci_registry.advisories.modularity import concerns_stream, why_undecided
 from ci_registry.advisories.osv import Advisory, Affected
@@ -14,12 +14,6 @@ from ci_registry.findings import Finding, FindingKind, Inventory, Package
 
 Lookup = Callable[[tuple[Query, ...]], Mapping[tuple[str, str], tuple[Advisory, ...]]]
 """Answers (ecosystem, name) → advisories that may concern it; a missing key means none."""
-
-_CVE = re.compile(r"CVE-\d{4}-\d{4,}", re.ASCII)
-_DISTRIBUTION_ADVISORY = re.compile(
-    r"(?:ALSA|ALBA|ALEA|RLSA|RXSA|RHSA|RHBA|RHEA|ELSA|SUSE|openSUSE|MGASA|OESA|PHSA|USN|LSN|DSA|DLA|DTSA)-"
-)
-"""Advisories that are about an update; the CVEs it fixes stand under `upstream` or `related`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,29 +107,11 @@ def _concerns(item: Affected, query: Query) -> bool:
     return same and normal_name(base_ecosystem(item.ecosystem), item.name) == query.name
 
 
-def _names(advisory: Advisory) -> set[str]:
-    """Return the ids of the one vulnerability that a record is about.
-
-    An update of several CVEs is none of them: it must not make them one.
-    """
-    causes = _causes(advisory)
-    names = {advisory.id, *advisory.aliases}
-    return names | causes if len(causes) == 1 else names - causes
-
-
-def _causes(advisory: Advisory) -> set[str]:
-    """Return the CVEs behind a record of a distribution."""
-    causes = set(advisory.upstream)
-    if _DISTRIBUTION_ADVISORY.match(advisory.id):
-        causes |= set(advisory.related) | set(advisory.aliases)
-    return {cause for cause in causes if _CVE.fullmatch(cause)}
-
-
 def _join(hits: list[_Hit]) -> list[list[_Hit]]:
     """Group the hits that share an id, directly or through others."""
     groups: list[tuple[set[str], list[_Hit]]] = []
     for hit in hits:
-        names = _names(hit.advisory)
+        names = names_of(hit.advisory)
         members = [hit]
         rest = []
         for known, others in groups:
@@ -154,7 +130,7 @@ def _fold_updates(groups: list[list[_Hit]]) -> list[tuple[list[_Hit], list[_Hit]
     Returns each remaining group with the updates that were folded into it. Nothing is folded
     into an update, nor a certain finding into an undecided one: so none can get lost.
     """
-    updates = [_causes(group[0].advisory) if len(group) == 1 else set() for group in groups]
+    updates = [causes_of(group[0].advisory) if len(group) == 1 else set() for group in groups]
     folded: list[list[_Hit]] = [[] for _ in groups]
     kept = []
     for number, group in enumerate(groups):
@@ -162,7 +138,7 @@ def _fold_updates(groups: list[list[_Hit]]) -> list[tuple[list[_Hit], list[_Hit]
             cause: other
             for other, members in enumerate(groups)
             if len(updates[other]) < 2 and (_is_certain(members) or not _is_certain(group))
-            for cause in updates[number] & set().union(*(_names(hit.advisory) for hit in members))
+            for cause in updates[number] & set().union(*(names_of(hit.advisory) for hit in members))
         }
         if len(updates[number]) > 1 and set(owners) == updates[number]:
             for other in set(owners.values()):
@@ -181,7 +157,7 @@ def _finding(package: Package, group: list[_Hit], folded: list[_Hit]) -> Finding
     affected = [hit for hit in group if hit.evaluation.answer is Answer.YES]
     hits = affected or group
     names = {hit.advisory.id for hit in folded}.union(
-        *(_names(hit.advisory) | _causes(hit.advisory) for hit in group)
+        *(names_of(hit.advisory) | causes_of(hit.advisory) for hit in group)
     )
     identity = _identity(group, names)
     claims = _claims(group)
@@ -218,5 +194,5 @@ def _claims(group: list[_Hit]) -> tuple[SeverityClaim, ...]:
 
 def _identity(group: list[_Hit], names: set[str]) -> str:
     """Return the CVE when there is exactly one, else the first record's own id."""
-    cves = [name for name in names if _CVE.fullmatch(name)]
+    cves = [name for name in names if is_cve(name)]
     return cves[0] if len(cves) == 1 else min(hit.advisory.id for hit in group)

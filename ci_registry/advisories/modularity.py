@@ -31,10 +31,19 @@ def concerns_stream(package: Package, advisory: Advisory, affected: Affected) ->
     if not of_module:
         return Answer.YES
     ours = ":".join(package.module.split(":")[:2]) if package.module.count(":") else ""
-    theirs = set(_STREAM.findall(advisory.summary))
+    theirs = _streams_in(advisory)
     if not ours or not theirs:
         return Answer.UNDECIDED
     return Answer.YES if ours in theirs else Answer.NO
+
+
+def streams_of(advisory: Advisory, fixed_version: str) -> tuple[str, ...] | None:
+    """Return the streams (`nodejs:18`) that a fix is for, none when nobody says; None: it is of no module."""
+    return tuple(sorted(_streams_in(advisory))) if _MARK.search(fixed_version) else None
+
+
+def _streams_in(advisory: Advisory) -> set[str]:
+    return set(_STREAM.findall(advisory.summary))
 
 
 def is_modular(package: Package) -> bool:

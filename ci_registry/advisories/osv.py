@@ -50,6 +50,8 @@ class Affected:
     """(type, vector or word), as in the record's own list."""
     urgency: str = ""
     """Debian's and Ubuntu's own word in `ecosystem_specific`."""
+    binaries: tuple[tuple[str, str], ...] = ()
+    """SUSE: the binary packages of this source package, each with its fixed version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +215,18 @@ def _affected(value: object, what: str) -> Affected:
         urgency=_word(item, "ecosystem_specific", "urgency", what)
         or _word(item, "ecosystem_specific", "priority", what)
         or _word(item, "database_specific", "severity", what),
+        binaries=_binaries(item),
     )
+
+
+def _binaries(item: dict[str, object]) -> tuple[tuple[str, str], ...]:
+    """Return `ecosystem_specific.binaries` where it is a list of name → version, else nothing."""
+    specific = item.get("ecosystem_specific")
+    rows = specific.get("binaries") if isinstance(specific, dict) else None
+    if not isinstance(rows, list):
+        return ()
+    pairs = (pair for row in rows if isinstance(row, dict) for pair in row.items())
+    return tuple((name, version) for name, version in pairs if isinstance(version, str))
 
 
 def _range(value: object, what: str) -> Range:

@@ -84,16 +84,25 @@ def _compare_events(ecosystem: str, a: Event, b: Event) -> int:
     return compare(ecosystem, a.version, b.version)
 
 
+def ordered_events(item: Range, ecosystem: str) -> list[Event]:
+    """Return the events of a range but its limits, lowest version first.
+
+    Raises:
+        UnparsableVersionError: a version can't be ordered.
+    """
+    steps = [event for event in item.events if event.kind != "limit"]
+    steps.sort(key=cmp_to_key(lambda a, b: _compare_events(ecosystem, a, b)))
+    return steps
+
+
 def _in_range(item: Range, ecosystem: str, version: str) -> Answer:
     limits = [event.version for event in item.events if event.kind == "limit"]
     if limits and not any(
         limit == "*" or compare(ecosystem, version, limit) < 0 for limit in limits
     ):
         return Answer.NO
-    steps = [event for event in item.events if event.kind != "limit"]
-    steps.sort(key=cmp_to_key(lambda a, b: _compare_events(ecosystem, a, b)))
     inside = False
-    for event in steps:
+    for event in ordered_events(item, ecosystem):
         if event.kind == "introduced":
             if event.version == "0" or compare(ecosystem, version, event.version) >= 0:
                 inside = True

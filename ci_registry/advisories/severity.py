@@ -98,18 +98,30 @@ def severity_of_word(word: str) -> Severity:
 
 def severity_of_vector(vector: str) -> Severity:
     """Return the rating of a CVSS vector (2, 3.x or 4.0); UNKNOWN when it can't be read."""
+    scored = _scored(vector)
+    return Severity.UNKNOWN if scored is None else severity_of_word(scored[2])
+
+
+def score_of(vector: str) -> tuple[int, float] | None:
+    """Return which CVSS a vector is of (2, 3 or 4) and its base score; None when it can't be read."""
+    scored = _scored(vector)
+    return None if scored is None else scored[:2]
+
+
+def _scored(vector: str) -> tuple[int, float, str] | None:
     import cvss  # noqa: PLC0415 - 20 ms, needed only once something matched
 
     try:
         if vector.startswith("CVSS:4"):
-            rating: object = cvss.CVSS4(vector).severity
-        elif vector.startswith("CVSS:3"):
-            rating = cvss.CVSS3(vector).severities()[0]
-        else:
-            rating = cvss.CVSS2(vector).severities()[0]
+            four = cvss.CVSS4(vector)
+            return 4, float(four.base_score), str(four.severity)
+        if vector.startswith("CVSS:3"):
+            three = cvss.CVSS3(vector)
+            return 3, float(three.base_score), str(three.severities()[0])
+        two = cvss.CVSS2(vector)
+        return 2, float(two.base_score), str(two.severities()[0])
     except (cvss.CVSSError, ValueError, KeyError, ArithmeticError):
-        return Severity.UNKNOWN
-    return severity_of_word(str(rating))
+        return None
 
 
 def source_of(advisory_id: str) -> str:

@@ -226,7 +226,9 @@ def write_trivy_db(
 
 def package_key(bucket: str, package: str) -> str:
     """Return the key under which trivy looks a package up: Python names in lower case with dashes."""
-    return package.lower().replace("_", "-") if bucket.startswith("pip::") else package
+    if bucket.startswith("pip::"):
+        return package.lower().replace("_", "-")
+    return package.lower() if bucket.startswith("nuget::") else package
 
 
 def read_trivy_db(folder: Path) -> TrivyDatabase:
