@@ -265,6 +265,8 @@ class RemoteRepository:
         response = self._session.send("DELETE", url, access_to(self._repository, "delete"))
         if not response.ok and response.status not in (404, 410):
             raise self._failure(response, f"delete {self._shown(digest)}", writing=True)
+        if not response.ok and self.resolve(digest) is not None:  # so DELETE is what is not found
+            raise self._no_untag(f"cannot delete {self._shown(digest)}: HTTP {response.status}")
         with self._lock:
             self._attached = {s: found - {digest} for s, found in self._attached.items()}
 

@@ -5,11 +5,16 @@ import binascii
 import hashlib
 import hmac
 import json
+import urllib.parse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
+from ci_registry.registry_server.body import read_small
 from ci_registry.registry_server.message import RefusalError, Request, Response, json_response
 from ci_registry.registry_server.options import Options, TokenAuth
+
+_MAX_FORM_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +98,7 @@ def _check_token(
     grants = claims.grants if claims is not None else {}
     if claims is not None and (not name or set(actions) <= grants.get(name, frozenset())):
         return Caller(user=claims.user, may_pull=lambda other: "pull" in grants.get(other, ()))
-    realm = auth.realm or f"{request.scheme}://{request.header('host')}/token"
+    realm = auth.realm or f"{request.scheme}://{request.header('host')}{auth.path}"
     challenge = f'Bearer realm="{realm}",service="{auth.service}"'
     if scopes:
         challenge += f',scope="{" ".join(scopes)}"'
@@ -104,12 +109,17 @@ def _check_token(
 
 
 def give_token(request: Request, options: Options, auth: TokenAuth) -> Response:
-    """Answer `GET /token?service=…&scope=repository:NAME:pull,push` with a token for what is allowed."""
-    is_anonymous = auth.anonymous_pull and not request.header("authorization")
-    user = "" if is_anonymous else check_login(request, options)
+    """Answer `GET /token?service=…&scope=repository:NAME:pull,push` with a token for what is allowed.
+
+    A POST has the same in a form, and the password or the refresh token too (OAuth 2).
+    """
+    form = _form(request, auth)
+    asked = form.get("scope", "") if form else " ".join(request.parameters("scope"))
+    is_anonymous = auth.anonymous_pull and not form and not request.header("authorization")
+    user = "" if is_anonymous else check_login(_with_login(request, form, auth), options)
     may_write = bool(user) or not _has_users(options)
     grants: dict[str, list[str]] = {}
-    for scope in " ".join(request.parameters("scope")).split():
+    for scope in asked.split():
         kind, _, rest = scope.partition(":")
         name, _, actions = rest.rpartition(":")
         if kind == "repository" and name:
@@ -118,10 +128,37 @@ def give_token(request: Request, options: Options, auth: TokenAuth) -> Response:
                 wanted = ["pull", "push", "delete"]
             given = [a for a in wanted if a == "pull" or may_write]
             grants[name] = sorted({*grants.get(name, []), *given})
-    claims = {"exp": options.clock() + auth.lifetime_s, "sub": user, "grants": grants}
+    now = options.clock()
+    claims = {"exp": now + auth.lifetime_s, "sub": user, "grants": grants}
     token = _sign(auth, json.dumps(claims, sort_keys=True).encode())
-    answer = {"token": token, "access_token": token, "expires_in": int(auth.lifetime_s)}
+    answer = {
+        "token": token,
+        "access_token": token,
+        "expires_in": int(auth.lifetime_s),
+        "issued_at": datetime.fromtimestamp(now, UTC).isoformat(),
+    }
     return json_response(answer, headers=(("Cache-Control", "no-store"),))
+
+
+def _form(request: Request, auth: TokenAuth) -> dict[str, str]:
+    """Return the form of a POST; empty for a GET."""
+    if request.method != "POST":
+        return {}
+    if not auth.refresh_user:
+        raise RefusalError(405, "UNSUPPORTED", "tokens are asked for by GET")
+    text = read_small(request, _MAX_FORM_BYTES).decode("latin-1")
+    return dict(urllib.parse.parse_qsl(text, max_num_fields=20))
+
+
+def _with_login(request: Request, form: Mapping[str, str], auth: TokenAuth) -> Request:
+    """Return the request with the login of its form as Basic credentials."""
+    if not form:
+        return request
+    login = (form.get("username", ""), form.get("password", ""))
+    if form.get("grant_type") == "refresh_token":
+        login = (auth.refresh_user, form.get("refresh_token", ""))
+    basic = base64.b64encode(":".join(login).encode()).decode()
+    return replace(request, headers={**request.headers, "authorization": f"Basic {basic}"})
 
 
 def _sign(auth: TokenAuth, claims: bytes) -> str:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from ci_registry.errors import StorageError
-from ci_registry.registry_server import blobs, listings, manifests
+from ci_registry.registry_server import blobs, deletion, listings, manifests
 from ci_registry.registry_server.access import Caller, check_access, check_login, give_token
 from ci_registry.registry_server.call import Call, check_name
-from ci_registry.registry_server.faults import end_with, start_with
+from ci_registry.registry_server.faults import end_with, options_with, relabel_with, start_with
 from ci_registry.registry_server.message import (
     BodyInterruptedError,
     Headers,
@@ -20,7 +20,7 @@ from ci_registry.registry_server.message import (
     json_response,
 )
 from ci_registry.registry_server.metrics import CONTENT_TYPE
-from ci_registry.registry_server.options import Options
+from ci_registry.registry_server.options import TOKEN_PATHS, Options
 from ci_registry.registry_server.store import Store
 
 SERVER = "ci-registry"
@@ -68,14 +68,19 @@ def _metrics(call: Call) -> Response:
 
 
 def _token(call: Call) -> Response:
-    if call.options.token_auth is None:
+    auth = call.options.token_auth
+    if auth is None or call.request.path != auth.path:
         raise RefusalError(404, "UNSUPPORTED", "this registry gives no tokens")
-    return give_token(call.request, call.options, call.options.token_auth)
+    return give_token(call.request, call.options, auth)
 
 
 _ROUTES = (
     _Route(pattern=re.compile(r"/v2/?"), parts={"GET": _ping}),
-    _Route(pattern=re.compile(r"/token"), parts={"GET": _token}, access=_Access.OPEN),
+    _Route(
+        pattern=re.compile("|".join(TOKEN_PATHS)),
+        parts={"GET": _token, "POST": _token},
+        access=_Access.OPEN,
+    ),
     _Route(pattern=re.compile(r"/healthz"), parts={"GET": _health}, access=_Access.OPEN),
     _Route(pattern=re.compile(r"/metrics"), parts={"GET": _metrics}, access=_Access.PASSWORD),
     _Route(pattern=re.compile(r"/v2/_catalog"), parts={"GET": listings.list_repositories}),
@@ -94,14 +99,14 @@ _ROUTES = (
     ),
     _Route(
         pattern=re.compile(r"/v2/(?P<name>.+)/blobs/(?P<item>[^/]+)"),
-        parts={"GET": blobs.get_blob, "DELETE": blobs.delete_blob},
+        parts={"GET": blobs.get_blob, "DELETE": deletion.delete_blob},
     ),
     _Route(
         pattern=re.compile(r"/v2/(?P<name>.+)/manifests/(?P<item>[^/]+)"),
         parts={
             "GET": manifests.get_manifest,
             "PUT": manifests.put_manifest,
-            "DELETE": manifests.delete_manifest,
+            "DELETE": deletion.delete_manifest,
         },
     ),
     _Route(pattern=re.compile(r"/v2/(?P<name>.+)/tags/list"), parts={"GET": listings.list_tags}),
@@ -119,6 +124,7 @@ def handle(store: Store, request: Request, options: Options) -> Response:
         BodyInterruptedError: the client went away while its body was read; nobody waits for an answer.
     """
     action = options.faults.take(request)
+    options = options_with(action, options)
     scripted = start_with(action, request)
     if isinstance(scripted, Response):
         return _finished(scripted, request, options)
@@ -132,14 +138,16 @@ def handle(store: Store, request: Request, options: Options) -> Response:
         if action is None:
             raise
         response = Response(status=0)
-    return _finished(end_with(action, response), request, options)
+    finished = _finished(end_with(action, response), request, options)
+    return relabel_with(action, finished, options)
 
 
 def _finished(response: Response, request: Request, options: Options) -> Response:
     ours: Headers = (("Docker-Distribution-API-Version", "registry/2.0"),)
     if options.conditional_put and options.upstream is None:
         ours += (("Server", SERVER),)  # by this, clients know that a conditional PUT is safe
-    response = replace(response, headers=ours + response.headers)
+    headers = ours + options.headers + response.headers
+    response = replace(response, headers=headers, delay_s=response.delay_s or options.delay_s)
     return response.without_body() if request.method == "HEAD" else response
 
 
@@ -186,7 +194,8 @@ def _part(route: _Route, method: str, path: str, call: Call) -> _Part:
     is_upload = "/blobs/uploads/" in path
     if part is None or (method == "DELETE" and not call.options.delete and not is_upload):
         allow = (("Allow", ", ".join(route.parts)),)
-        raise RefusalError(405, "UNSUPPORTED", f"{method} is not supported here", headers=allow)
-    if method != "GET" and call.options.read_only:
+        status = call.options.delete_status if part is not None else 405
+        raise RefusalError(status, "UNSUPPORTED", f"{method} is not supported here", headers=allow)
+    if method != "GET" and route.access is _Access.API and call.options.read_only:
         raise RefusalError(405, "UNSUPPORTED", "this registry is read-only")
     return part

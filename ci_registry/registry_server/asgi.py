@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import formatdate
 from typing import Any
 
 from ci_registry.events import EventSink, Level, Log
@@ -149,7 +150,7 @@ class Application:
             return
         if response.status:
             done.status = response.status
-            await self._send(response, send, done)
+            await self._send(response, send, receive, done)
         if response.status == 0 or response.reset_after_bytes is not None:
             await self._drop(scope, receive)
 
@@ -179,20 +180,23 @@ class Application:
         self._observer(request, response)
         return response
 
-    async def _send(self, response: Response, send: _Send, done: _Done) -> None:
+    async def _send(self, response: Response, send: _Send, receive: _Receive, done: _Done) -> None:
         headers = list(response.headers)
         if response.status not in (204, 304) and not response.header("content-length"):
             headers.append(("Content-Length", str(response.size_bytes)))
+        if not response.header("date"):
+            headers.append(("Date", formatdate(self._options.clock(), usegmt=True)))
         encoded = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in headers]
         await send({"type": "http.response.start", "status": response.status, "headers": encoded})
         left = response.reset_after_bytes
+        if left == 0:
+            return
         pieces = _pieces(response)
         loop = asyncio.get_running_loop()
         try:
             while piece := await loop.run_in_executor(self._threads, next, pieces, b""):
                 part = piece if left is None else piece[:left]
-                await send({"type": "http.response.body", "body": part, "more_body": True})
-                done.sent += len(part)
+                await self._send_part(part, response, send, receive, done)
                 if left is not None:
                     left -= len(part)
                     if left <= 0:
@@ -201,6 +205,20 @@ class Application:
             pieces.close()
         if response.reset_after_bytes is None:
             await send({"type": "http.response.body", "body": b""})
+
+    async def _send_part(
+        self, part: bytes, response: Response, send: _Send, receive: _Receive, done: _Done
+    ) -> None:
+        """Send a piece of the body, with a scripted pause where it falls into it."""
+        if response.pause is not None:
+            at, duration_s = response.pause
+            first = at - done.sent
+            if 0 <= first < len(part):
+                await send({"type": "http.response.body", "body": part[:first], "more_body": True})
+                await _is_gone_within(duration_s, receive)
+                done.sent, part = at, part[first:]
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+        done.sent += len(part)
 
     async def _drop(self, scope: _Scope, receive: _Receive) -> None:
         """Reset the connection, and wait until the server has noticed it."""

@@ -1,17 +1,12 @@
-"""Blobs: reading with ranges, uploading in one piece or in chunks, mounting, deleting."""
+"""Blobs: reading with ranges, uploading in one piece or in chunks, mounting."""
 
 import contextlib
 import re
 from collections.abc import Iterator
 
 from ci_registry.oci.digest import Digest
-from ci_registry.registry_server.call import (
-    Call,
-    check_name,
-    content_length,
-    parse_digest,
-    pieces,
-)
+from ci_registry.registry_server.body import content_length, pieces
+from ci_registry.registry_server.call import Call, check_name, parse_digest
 from ci_registry.registry_server.contents import PIECE_BYTES, Upload
 from ci_registry.registry_server.lookup import blob_size, bring_blob
 from ci_registry.registry_server.message import (
@@ -20,6 +15,7 @@ from ci_registry.registry_server.message import (
     RefusalError,
     Response,
 )
+from ci_registry.registry_server.preconditions import check_read, is_known, wants_range
 
 _BUSY_S = 10.0
 
@@ -33,15 +29,16 @@ def get_blob(call: Call) -> Response:
     headers: Headers = (
         ("Content-Type", "application/octet-stream"),
         ("Docker-Content-Digest", digest),
-        ("ETag", f'"{digest}"'),
+        *call.etag(digest),
         ("Accept-Ranges", "bytes"),
     )
-    if call.request.header("if-none-match") == f'"{digest}"':
+    check_read(call, digest)
+    if is_known(call, digest):
         return Response(status=304, headers=headers)
     if call.request.method == "HEAD":
         length = (("Content-Length", str(size)),)
         return Response(status=200, headers=headers + length)
-    wanted = _range(call.request.header("range"), size)
+    wanted = _range(call.request.header("range"), size) if wants_range(call, digest) else None
     if not bring_blob(call, call.name, digest):
         raise RefusalError(404, "BLOB_UNKNOWN", f"{call.name} has no blob {digest}")
     if wanted is None:
@@ -67,16 +64,11 @@ def _range(text: str, size: int) -> tuple[int, int] | None:
     return first, end
 
 
-def delete_blob(call: Call) -> Response:
-    """Answer DELETE of a blob; the same blob of other repositories stays."""
-    if not call.store.delete_blob(call.name, call.digest):
-        raise RefusalError(404, "BLOB_UNKNOWN", f"{call.name} has no blob {call.digest}")
-    return Response(status=202)
-
-
 def start_upload(call: Call) -> Response:
     """Answer POST: mount, upload at once (`?digest=`), or open an upload session."""
     mount = call.request.parameter("mount")
+    if mount:
+        _check_mount(call)
     if mount and call.options.mount:
         digest = parse_digest(mount)
         if any(_mounted(call, digest, source) for source in _mount_sources(call, digest)):
@@ -93,6 +85,14 @@ def start_upload(call: Call) -> Response:
             call.store.cancel_upload(upload)
             raise
         return _finish(call, upload, wanted)
+
+
+def _check_mount(call: Call) -> None:
+    """Refuse a mount as some registries do."""
+    if call.options.mount_refusal is not None:
+        raise RefusalError(*call.options.mount_refusal, "this blob can't be mounted")
+    if call.options.mount_needs_source and not call.request.parameter("from"):
+        raise RefusalError(400, "UNSUPPORTED", "a mount must name its source")
 
 
 def _mount_sources(call: Call, digest: Digest) -> tuple[str, ...]:
@@ -114,7 +114,11 @@ def patch_upload(call: Call) -> Response:
     upload = _find(call)
     with _held(call, upload):
         _check_chunk(call, upload)
-        _receive(call, upload, keep_on_interruption=True)
+        if upload.size_bytes and call.options.later_patches_dropped:
+            for _dropped in pieces(call.request, PIECE_BYTES):
+                pass
+        else:
+            _receive(call, upload, keep_on_interruption=True)
         return _session(call, upload, call.options.patch_status)
 
 

@@ -2,7 +2,7 @@
 
 import re
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ci_registry.errors import IntegrityError
@@ -35,17 +35,28 @@ class Call:
         """The item as a digest."""
         return parse_digest(self.item)
 
-    def page(self) -> tuple[str, int]:
-        """Return (`last`, `n`) of a listing, `n` within the limit of this registry."""
+    def page(self, most: int | None = None) -> tuple[str, int]:
+        """Return (`last`, `n`) of a listing, `n` within the limit of this registry.
+
+        `most`: more is refused, not cut down.
+        """
         text = self.request.parameter("n")
         limit = self.options.page_limit
+        if text is None and self.options.page_default is not None:
+            limit = min(self.options.page_default, limit)
         if text is not None:
             if not re.fullmatch(r"[0-9]{1,9}", text):
                 raise RefusalError(
                     400, "PAGINATION_NUMBER_INVALID", f"not a page size: {text[:40]}"
                 )
+            if most is not None and int(text) > most:
+                raise RefusalError(400, "PAGINATION_NUMBER_INVALID", f"n is more than {most}")
             limit = min(int(text), limit)
         return self.request.parameter("last") or "", limit
+
+    def etag(self, digest: Digest) -> Headers:
+        """Return the `ETag` of content; none when this registry has no such header."""
+        return (("ETag", f'"{digest}"'),) if self.options.etag else ()
 
     def next_link(self, **parameters: str | int) -> Headers:
         """Return the `Link` header of the next page; none when this registry has no such header."""
@@ -79,32 +90,3 @@ def parse_digest(text: str) -> Digest:
         return Digest(text)
     except IntegrityError as error:
         raise RefusalError(400, "DIGEST_INVALID", str(error)) from error
-
-
-def content_length(request: Request) -> int | None:
-    """Return the declared size of the body, None when it is chunked."""
-    text = request.header("content-length")
-    if not text:
-        return None
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise RefusalError(400, "SIZE_INVALID", "Content-Length is no number")
-    return int(text)
-
-
-def pieces(request: Request, size: int) -> Iterator[bytes]:
-    """Yield the body in pieces of at most `size` bytes."""
-    while piece := request.body.read(size):
-        yield piece
-
-
-def read_small(request: Request, max_bytes: int) -> bytes:
-    """Read a whole small body, or refuse one that is too large."""
-    declared = content_length(request)
-    if declared is not None and declared > max_bytes:
-        raise RefusalError(413, "SIZE_INVALID", f"more than {max_bytes} bytes")
-    body = bytearray()
-    for piece in pieces(request, max_bytes + 1):
-        body += piece
-        if len(body) > max_bytes:
-            raise RefusalError(413, "SIZE_INVALID", f"more than {max_bytes} bytes")
-    return bytes(body)

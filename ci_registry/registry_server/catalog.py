@@ -5,55 +5,31 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from ci_registry.errors import StorageError
 from ci_registry.oci.digest import Digest
 from ci_registry.registry_server.reachability import ROOTS, Collected, collect
+from ci_registry.registry_server.schema import (
+    BURY,
+    FORGET_LINKS,
+    PUT_BLOB,
+    PUT_MANIFEST,
+    SCHEMA,
+    SELECT,
+    TOMBSTONES,
+    TOUCH,
+    TOUCH_TAGGED,
+    UNBURY,
+    VERSION,
+    Kind,
+    StoredManifest,
+    manifest_of,
+)
 
-_VERSION = 2
-_SCHEMA = """
-CREATE TABLE content (digest TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE blobs (
-  repository TEXT NOT NULL, digest TEXT NOT NULL REFERENCES content, touched REAL NOT NULL,
-  PRIMARY KEY (repository, digest)
-) WITHOUT ROWID;
-CREATE INDEX blobs_by_digest ON blobs (digest);
-CREATE TABLE manifests (
-  repository TEXT NOT NULL, digest TEXT NOT NULL REFERENCES content, media_type TEXT NOT NULL,
-  subject TEXT NOT NULL, artifact_type TEXT NOT NULL, annotations TEXT NOT NULL,
-  touched REAL NOT NULL, PRIMARY KEY (repository, digest)
-) WITHOUT ROWID;
-CREATE INDEX manifests_by_digest ON manifests (digest);
-CREATE INDEX manifests_by_subject ON manifests (repository, subject) WHERE subject != '';
-CREATE TABLE tags (
-  repository TEXT NOT NULL, tag TEXT NOT NULL, digest TEXT NOT NULL,
-  PRIMARY KEY (repository, tag)
-) WITHOUT ROWID;
-CREATE INDEX tags_by_digest ON tags (repository, digest);
-CREATE TABLE links (
-  parent TEXT NOT NULL, child TEXT NOT NULL, PRIMARY KEY (parent, child)
-) WITHOUT ROWID;
-CREATE INDEX links_by_child ON links (child);
-"""
+__all__ = ["TOUCH_STEP_S", "Catalog", "StoredManifest"]
+
 TOUCH_STEP_S = 3600.0
 """How much newer a time must be before it is written at once; in between it is kept in memory."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredManifest:
-    """What the catalog knows of a manifest; its bytes are content like any other."""
-
-    digest: Digest
-    media_type: str
-    size: int
-    subject: str = ""
-    """Digest of the subject; empty without one."""
-    artifact_type: str = ""
-    """As a referrers listing shows it: `artifactType`, else the media type of the config."""
-    annotations: dict[str, str] = field(default_factory=dict)
-    links: tuple[Digest, ...] = ()
-    """Config, layers and children: what must stay as long as the manifest. Empty when it was read back."""
 
 
 class Catalog:
@@ -72,10 +48,11 @@ class Catalog:
             self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
-                script = f"BEGIN; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;"
+                script = f"BEGIN; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;"
                 self._db.executescript(script)
-            elif version != _VERSION:
-                raise StorageError(f"{path} has version {version} of the format, not {_VERSION}")
+            elif version != VERSION:
+                raise StorageError(f"{path} has version {version} of the format, not {VERSION}")
+            self._db.execute(TOMBSTONES)
             total = self._db.execute("SELECT coalesce(sum(size), 0) FROM content").fetchone()[0]
         except sqlite3.Error as error:
             raise StorageError(f"cannot open the registry database {path}: {error}") from error
@@ -166,7 +143,7 @@ class Catalog:
 
     def _write_touches(self) -> None:
         statements = [
-            (_TOUCH[table], (now, repository, digest))
+            (TOUCH[table], (now, repository, digest))
             for (table, repository, digest), now in self._touched.items()
         ]
         self._write(*statements)
@@ -178,7 +155,8 @@ class Catalog:
             is_new = self.content_size(digest) is None
             self._write(
                 ("INSERT OR IGNORE INTO content VALUES (?, ?)", (digest, size)),
-                (_PUT_BLOB, (repository, digest, now)),
+                (PUT_BLOB, (repository, digest, now)),
+                (UNBURY, (repository, Kind.BLOB, digest)),
             )
             self._used_bytes += size if is_new else 0
 
@@ -187,10 +165,11 @@ class Catalog:
         sql = "SELECT repository FROM blobs WHERE digest = ? ORDER BY 1"
         return tuple(row[0] for row in self._rows(sql, digest))
 
-    def remove_blob(self, repository: str, digest: Digest) -> bool:
-        """Take a blob from a repository."""
+    def remove_blob(self, repository: str, digest: Digest, *, bury: bool = False) -> bool:
+        """Take a blob from a repository; `bury`: also hide the one that is upstream."""
         sql = "DELETE FROM blobs WHERE repository = ? AND digest = ?"
-        return self._write((sql, (repository, digest))) > 0
+        stone = _tombstone(repository, Kind.BLOB, digest, bury=bury)
+        return self._write(*stone, (sql, (repository, digest))) > 0
 
     def forget_unused(self, digest: Digest) -> bool:
         """Forget content that no repository has; True when its bytes may go."""
@@ -201,15 +180,15 @@ class Catalog:
                 " AND NOT EXISTS (SELECT 1 FROM blobs WHERE digest = ?1)"
                 " AND NOT EXISTS (SELECT 1 FROM manifests WHERE digest = ?1)"
             )
-            gone = self._write((_FORGET_LINKS, (digest,)), (sql, (digest,))) > 0
+            gone = self._write((FORGET_LINKS, (digest,)), (sql, (digest,))) > 0
             self._used_bytes -= (size or 0) if gone else 0
         return gone
 
     def manifest(self, repository: str, digest: Digest) -> StoredManifest | None:
         """Return a manifest by digest."""
-        sql = f"{_SELECT} WHERE repository = ? AND digest = ?"
+        sql = f"{SELECT} WHERE repository = ? AND digest = ?"
         rows = self._rows(sql, repository, digest)
-        return _manifest(rows[0]) if rows else None
+        return manifest_of(rows[0]) if rows else None
 
     def add_manifest(
         self, repository: str, manifest: StoredManifest, tags: tuple[str, ...], *, now: float = 0.0
@@ -226,7 +205,8 @@ class Catalog:
                     "INSERT OR IGNORE INTO content VALUES (?, ?)",
                     (manifest.digest, manifest.size),
                 ),
-                (_PUT_MANIFEST, row),
+                (PUT_MANIFEST, row),
+                (UNBURY, (repository, Kind.MANIFEST, manifest.digest)),
                 *(
                     ("INSERT OR IGNORE INTO links VALUES (?, ?)", (manifest.digest, child))
                     for child in manifest.links
@@ -235,7 +215,8 @@ class Catalog:
                     statement
                     for tag in tags
                     for statement in (
-                        (_TOUCH_TAGGED, (now, repository, tag)),
+                        (TOUCH_TAGGED, (now, repository, tag)),
+                        (UNBURY, (repository, Kind.TAG, tag)),
                         (
                             "INSERT OR REPLACE INTO tags VALUES (?, ?, ?)",
                             (repository, tag, manifest.digest),
@@ -245,10 +226,11 @@ class Catalog:
             )
             self._used_bytes += manifest.size if is_new else 0
 
-    def remove_manifest(self, repository: str, digest: Digest) -> bool:
-        """Delete a manifest and its tags."""
+    def remove_manifest(self, repository: str, digest: Digest, *, bury: bool = False) -> bool:
+        """Delete a manifest and its tags; `bury`: also hide the one that is upstream."""
         return (
             self._write(
+                *_tombstone(repository, Kind.MANIFEST, digest, bury=bury),
                 ("DELETE FROM tags WHERE repository = ? AND digest = ?", (repository, digest)),
                 ("DELETE FROM manifests WHERE repository = ? AND digest = ?", (repository, digest)),
             )
@@ -257,8 +239,8 @@ class Catalog:
 
     def referrers(self, repository: str, subject: Digest) -> tuple[StoredManifest, ...]:
         """Return the manifests that have this subject, sorted by digest."""
-        sql = f"{_SELECT} WHERE repository = ? AND subject = ? AND subject != '' ORDER BY digest"
-        return tuple(_manifest(row) for row in self._rows(sql, repository, subject))
+        sql = f"{SELECT} WHERE repository = ? AND subject = ? AND subject != '' ORDER BY digest"
+        return tuple(manifest_of(row) for row in self._rows(sql, repository, subject))
 
     def tag(self, repository: str, tag: str) -> Digest | None:
         """Return what a tag points at."""
@@ -266,16 +248,53 @@ class Catalog:
         rows = self._rows(sql, repository, tag)
         return Digest(rows[0][0]) if rows else None
 
-    def remove_tag(self, repository: str, tag: str, *, now: float = 0.0) -> bool:
-        """Delete one tag and nothing else; what it pointed at counts as touched."""
+    def remove_tag(
+        self, repository: str, tag: str, *, now: float = 0.0, bury: bool = False
+    ) -> bool:
+        """Delete one tag and nothing else; what it pointed at counts as touched.
+
+        `bury`: also hide the tag that is upstream.
+        """
         sql = "DELETE FROM tags WHERE repository = ? AND tag = ?"
-        touch = (_TOUCH_TAGGED, (now, repository, tag))
-        return self._write(touch, (sql, (repository, tag))) > 0
+        touch = (TOUCH_TAGGED, (now, repository, tag))
+        stone = _tombstone(repository, Kind.TAG, tag, bury=bury)
+        return self._write(*stone, touch, (sql, (repository, tag))) > 0
 
     def tags(self, repository: str, *, after: str, limit: int) -> tuple[str, ...]:
         """Return at most `limit` tags behind `after`, in byte order."""
         sql = "SELECT tag FROM tags WHERE repository = ? AND tag > ? ORDER BY tag LIMIT ?"
         return tuple(row[0] for row in self._rows(sql, repository, after, limit))
+
+    def tags_of(self, repository: str, digest: Digest) -> tuple[str, ...]:
+        """Return the tags that point at a manifest, in byte order."""
+        sql = "SELECT tag FROM tags WHERE repository = ? AND digest = ? ORDER BY tag"
+        return tuple(row[0] for row in self._rows(sql, repository, digest))
+
+    def manifests(self, repository: str) -> tuple[StoredManifest, ...]:
+        """Return every manifest of a repository, sorted by digest."""
+        sql = f"{SELECT} WHERE repository = ? ORDER BY digest"
+        return tuple(manifest_of(row) for row in self._rows(sql, repository))
+
+    def size_with_links(self, digest: Digest) -> int:
+        """Return the bytes of a manifest and of what it lists, in bytes."""
+        sql = (
+            "SELECT coalesce(sum(size), 0) FROM content WHERE digest = ?1"
+            " OR digest IN (SELECT child FROM links WHERE parent = ?1)"
+        )
+        return int(self._rows(sql, digest)[0][0])
+
+    def has_parent(self, repository: str, digest: Digest) -> bool:
+        """Whether another manifest of the repository lists this one."""
+        sql = (
+            "SELECT 1 FROM links JOIN manifests ON manifests.digest = links.parent"
+            " WHERE links.child = ? AND manifests.repository = ? LIMIT 1"
+        )
+        return bool(self._rows(sql, digest, repository))
+
+    def buried(self, repository: str, kind: Kind) -> frozenset[str]:
+        """Return what was deleted here and may be upstream: tags, or digests."""
+        sql = "SELECT item FROM tombstones WHERE repository = ? AND kind = ?"
+        return frozenset(row[0] for row in self._rows(sql, repository, kind))
 
     def collect(self, cutoff: float) -> Collected:
         """Forget everything that is neither reachable nor was touched at `cutoff` or later.
@@ -302,7 +321,7 @@ class Catalog:
         Those have an empty name and come first.
         """
         rows = self._rows(ROOTS)
-        return tuple((row[0], _manifest(row[1:])) for row in rows)
+        return tuple((row[0], manifest_of(row[1:])) for row in rows)
 
     def repositories(self, *, after: str, limit: int) -> tuple[str, ...]:
         """Return at most `limit` repositories behind `after`, in byte order."""
@@ -313,38 +332,7 @@ class Catalog:
         return tuple(row[0] for row in self._rows(sql, after, limit))
 
 
-_TOUCH = {
-    table: f"UPDATE {table} SET touched = max(touched, ?) WHERE repository = ? AND digest = ?"  # noqa: S608 - ours
-    for table in ("blobs", "manifests")
-}
-_PUT_BLOB = (
-    "INSERT INTO blobs VALUES (?, ?, ?)"
-    " ON CONFLICT DO UPDATE SET touched = max(touched, excluded.touched)"
-)
-_PUT_MANIFEST = (
-    "INSERT INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-    " media_type = excluded.media_type, touched = max(touched, excluded.touched)"
-)
-_TOUCH_TAGGED = (
-    "UPDATE manifests SET touched = max(touched, ?1) WHERE repository = ?2"
-    " AND digest = (SELECT digest FROM tags WHERE repository = ?2 AND tag = ?3)"
-)
-_FORGET_LINKS = (
-    "DELETE FROM links WHERE parent = ?1 AND NOT EXISTS (SELECT 1 FROM manifests WHERE digest = ?1)"
-)
-_SELECT = (
-    "SELECT digest, media_type, size, subject, artifact_type, annotations"
-    " FROM manifests JOIN content USING (digest)"
-)
-
-
-def _manifest(row: tuple[str, ...]) -> StoredManifest:
-    digest, media_type, size, subject, artifact_type, annotations = row
-    return StoredManifest(
-        digest=Digest(digest),
-        media_type=media_type,
-        size=int(size),
-        subject=subject,
-        artifact_type=artifact_type,
-        annotations=json.loads(annotations),
-    )
+def _tombstone(
+    repository: str, kind: Kind, item: str, *, bury: bool
+) -> tuple[tuple[str, tuple[object, ...]], ...]:
+    return ((BURY, (repository, kind, item)),) if bury else ()

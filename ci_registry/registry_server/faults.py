@@ -1,11 +1,13 @@
 """Carries out scripted faults around the handling of a request."""
 
 from dataclasses import replace
+from email.utils import formatdate
 
 from ci_registry.registry_server.message import (
     BodyInterruptedError,
     BodyReader,
     FilePart,
+    Headers,
     Request,
     Response,
 )
@@ -13,8 +15,11 @@ from ci_registry.registry_server.options import (
     Action,
     Answer,
     Corrupt,
+    Options,
     Redirect,
+    Relabel,
     Reset,
+    Skew,
     Stall,
     Truncate,
 )
@@ -49,9 +54,30 @@ def start_with(action: Action | None, request: Request) -> Request | Response:
             return request
 
 
+def options_with(action: Action | None, options: Options) -> Options:
+    """Return the options that a request with this fault meets."""
+    if not isinstance(action, Skew):
+        return options
+    right, by_s = options.clock, action.by_s
+    return replace(options, clock=lambda: right() + by_s)
+
+
+def relabel_with(action: Action | None, response: Response, options: Options) -> Response:
+    """Return the finished answer with the header that a fault gives it."""
+    match action:
+        case Relabel():
+            return _relabelled(response, action.headers)
+        case Skew():
+            return _relabelled(response, (("Date", formatdate(options.clock(), usegmt=True)),))
+        case _:
+            return response
+
+
 def end_with(action: Action | None, response: Response) -> Response:
     """Return the answer as a fault spoils it."""
     match action:
+        case Stall(after_bytes=int(count)):
+            return replace(response, pause=(count, action.duration_s))
         case Reset(request_bytes=None, response_bytes=None):
             return Response(status=0)
         case Reset(response_bytes=int(count)):
@@ -65,6 +91,12 @@ def end_with(action: Action | None, response: Response) -> Response:
             return replace(response, body=body[:-1] + bytes(b ^ 1 for b in body[-1:]))
         case _:
             return response
+
+
+def _relabelled(response: Response, headers: Headers) -> Response:
+    names = {name.lower() for name, _ in headers}
+    kept = tuple(pair for pair in response.headers if pair[0].lower() not in names)
+    return replace(response, headers=kept + headers)
 
 
 def _bytes_of(response: Response) -> bytes:

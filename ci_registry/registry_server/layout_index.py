@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ci_registry.files import write_atomic
 from ci_registry.oci import media_types
-from ci_registry.registry_server.catalog import Catalog, StoredManifest
+from ci_registry.registry_server.catalog import Catalog
+from ci_registry.registry_server.schema import StoredManifest
 
 INDEX = "index.json"
 _TAG = "org.opencontainers.image.ref.name"

@@ -3,13 +3,13 @@
 import contextlib
 from collections.abc import Iterable, Iterator
 
-from ci_registry.errors import CiRegistryError, NotFoundError, StorageError
-from ci_registry.oci.digest import Digest, is_digest
+from ci_registry.errors import CiRegistryError, IntegrityError, NotFoundError, StorageError
+from ci_registry.oci.digest import Digest, digest_of, is_digest
 from ci_registry.oci.manifest import Descriptor, Index, Manifest
 from ci_registry.registry.interface import Repository
 from ci_registry.registry_server.call import Call
-from ci_registry.registry_server.catalog import StoredManifest
 from ci_registry.registry_server.message import RefusalError
+from ci_registry.registry_server.schema import Kind, StoredManifest
 
 
 def describe(parsed: Manifest | Index, digest: Digest) -> StoredManifest:
@@ -35,9 +35,14 @@ def links_of(parsed: Manifest | Index) -> tuple[Digest, ...]:
 
 
 @contextlib.contextmanager
-def _upstream(call: Call, name: str) -> Iterator[Repository | None]:
-    """Give the repository behind this one; its failures become 502, never "absent"."""
-    if call.options.upstream is None:
+def _upstream(
+    call: Call, name: str, kind: Kind | None = None, item: str = ""
+) -> Iterator[Repository | None]:
+    """Give the repository behind this one; its failures become 502, never "absent".
+
+    None where there is none, or where the item was deleted here.
+    """
+    if call.options.upstream is None or (kind and _is_buried(call, name, kind, item)):
         yield None
         return
     try:
@@ -49,19 +54,32 @@ def _upstream(call: Call, name: str) -> Iterator[Repository | None]:
         raise RefusalError(502, "UPSTREAM_FAILED", error.headline) from error
 
 
+def _is_buried(call: Call, name: str, kind: Kind, item: str) -> bool:
+    return item in call.store.catalog.buried(name, kind)
+
+
+def _kind(reference: str) -> Kind:
+    return Kind.MANIFEST if is_digest(reference) else Kind.TAG
+
+
 def find_manifest(call: Call, name: str, reference: str) -> StoredManifest | None:
     """Return the manifest at a tag or digest; one from upstream is stored, its tag is not."""
     found = call.store.tell_manifest(name, _parsed(reference))
     if found is not None:
         return found
-    with _upstream(call, name) as repository:
+    with _upstream(call, name, _kind(reference), reference) as repository:
         if repository is None:
             return None
         try:
             parsed = repository.fetch(reference)
         except NotFoundError:
             return None
-    stored = describe(parsed, Digest(reference) if is_digest(reference) else parsed.digest)
+    digest = Digest(reference) if is_digest(reference) else parsed.digest
+    if digest_of(parsed.body, digest.algorithm) != digest:
+        raise RefusalError(502, "UPSTREAM_FAILED", f"upstream sent other bytes than {digest}")
+    if _is_buried(call, name, Kind.MANIFEST, digest):
+        return None
+    stored = describe(parsed, digest)
     call.store.put_manifest(name, stored, parsed.body, ())
     return stored
 
@@ -71,9 +89,9 @@ def resolve_manifest(call: Call, name: str, reference: str) -> StoredManifest | 
     found = call.store.tell_manifest(name, _parsed(reference))
     if found is not None:
         return found
-    with _upstream(call, name) as repository:
+    with _upstream(call, name, _kind(reference), reference) as repository:
         entry = repository.resolve(reference) if repository is not None else None
-    if entry is None:
+    if entry is None or _is_buried(call, name, Kind.MANIFEST, entry.digest):
         return None
     return StoredManifest(digest=entry.digest, media_type=entry.media_type, size=entry.size)
 
@@ -87,21 +105,26 @@ def blob_size(call: Call, name: str, digest: Digest) -> int | None:
     size = call.store.tell_blob(name, digest)
     if size is not None:
         return size
-    with _upstream(call, name) as repository:
+    with _upstream(call, name, Kind.BLOB, digest) as repository:
         return repository.size_of(digest) if repository is not None else None
 
 
 def bring_blob(call: Call, name: str, digest: Digest) -> bool:
-    """Make sure that the bytes of a blob are in the store; False when nobody has them."""
+    """Make sure that the bytes of a blob are in the store; False when nobody has them.
+
+    They are visible only after their digest was compared.
+    """
     if call.store.catalog.blob_size(name, digest) is not None:
         return True
-    with _upstream(call, name) as repository:
+    with _upstream(call, name, Kind.BLOB, digest) as repository:
         if repository is None or repository.size_of(digest) is None:
             return False
         upload = call.store.begin_upload(name)
         try:
             for piece in repository.open(digest):
                 upload.append(piece)
+            if upload.digest(digest.algorithm) != digest:
+                raise IntegrityError(f"upstream sent other bytes than {digest}")
             call.store.finish_upload(upload, digest)
         finally:
             call.store.cancel_upload(upload)
@@ -124,6 +147,17 @@ def upstream_has(call: Call, blobs: Iterable[Digest], manifests: Iterable[Digest
     return found
 
 
+def is_upstream(call: Call, kind: Kind, item: str) -> bool:
+    """Whether the real repository has a tag, manifest or blob that was not deleted here."""
+    with _upstream(call, call.name, kind, item) as repository:
+        if repository is None:
+            return False
+        if kind is Kind.BLOB:
+            return repository.size_of(Digest(item)) is not None
+        entry = repository.resolve(item)
+    return entry is not None and not _is_buried(call, call.name, Kind.MANIFEST, entry.digest)
+
+
 def tags(call: Call, *, after: str, limit: int) -> tuple[str, ...]:
     """Return at most `limit` tags behind `after`, in byte order, from here and upstream."""
     found = call.store.catalog.tags(call.name, after=after, limit=limit)
@@ -131,6 +165,9 @@ def tags(call: Call, *, after: str, limit: int) -> tuple[str, ...]:
         if repository is None:
             return found
         more = {tag for tag in repository.tags() if tag > after}
+    more -= call.store.catalog.buried(call.name, Kind.TAG)
+    if call.store.catalog.buried(call.name, Kind.MANIFEST):  # their tags upstream went with them
+        more = {tag for tag in more if resolve_manifest(call, call.name, tag) is not None}
     return tuple(sorted(more.union(found))[:limit])
 
 
@@ -139,7 +176,8 @@ def referrers(call: Call, subject: Digest) -> tuple[StoredManifest, ...]:
     found = {m.digest: m for m in call.store.catalog.referrers(call.name, subject)}
     with _upstream(call, call.name) as repository:
         if repository is not None:
-            for entry in repository.referrers(subject):
+            gone = call.store.catalog.buried(call.name, Kind.MANIFEST)
+            for entry in (e for e in repository.referrers(subject) if e.digest not in gone):
                 found.setdefault(entry.digest, _listed(entry, subject))
     return tuple(found[digest] for digest in sorted(found))
 

@@ -1,19 +1,21 @@
-"""Manifests: reading, storing with everything they refer to checked, tagging, deleting."""
+"""Manifests: reading, storing with everything they refer to checked, tagging."""
 
 from ci_registry.errors import IntegrityError
 from ci_registry.oci import media_types
 from ci_registry.oci.digest import Digest, digest_of
 from ci_registry.oci.manifest import MAX_MANIFEST_BYTES, Index, Manifest, parse_manifest
 from ci_registry.oci.reference import is_tag
-from ci_registry.registry_server.call import Call, parse_digest, read_small
-from ci_registry.registry_server.catalog import StoredManifest
+from ci_registry.registry_server.body import read_small
+from ci_registry.registry_server.call import Call, parse_digest
 from ci_registry.registry_server.lookup import (
     describe,
     find_manifest,
     resolve_manifest,
     upstream_has,
 )
-from ci_registry.registry_server.message import Headers, RefusalError, Response
+from ci_registry.registry_server.message import BusyError, Headers, RefusalError, Response
+from ci_registry.registry_server.preconditions import check_read, check_write, is_known
+from ci_registry.registry_server.schema import StoredManifest
 
 _MAX_TAG_PARAMETERS = 100
 
@@ -26,9 +28,11 @@ def get_manifest(call: Call) -> Response:
     headers: Headers = (
         ("Content-Type", stored.media_type),
         ("Docker-Content-Digest", stored.digest),
-        ("ETag", f'"{stored.digest}"'),
+        *call.etag(stored.digest),
+        *_spent(call),
     )
-    if _matches(call.request.header("if-none-match"), stored.digest):
+    check_read(call, stored.digest)
+    if is_known(call, stored.digest):
         return Response(status=304, headers=headers)
     if call.request.method == "HEAD":
         length = (("Content-Length", str(stored.size)),)
@@ -47,10 +51,16 @@ def _find(call: Call) -> StoredManifest:
     return stored
 
 
-def _matches(header: str, digest: Digest | None) -> bool:
-    """Whether `If-Match` or `If-None-Match` names the entity that a tag points at."""
-    names = [name.strip().removeprefix("W/").strip('"') for name in header.split(",")]
-    return digest is not None and ("*" in names or digest in names)
+def _spent(call: Call) -> Headers:
+    """Count a read where reads are counted, and tell what is left; HEAD is free."""
+    limit = call.options.rate_limit
+    if limit is None:
+        return ()
+    window = f";w={limit.window_s}"
+    fields: Headers = (("RateLimit-Limit", f"{limit.most}{window}"),)
+    if call.request.method == "GET" and not limit.take():
+        raise BusyError(headers=(*fields, ("RateLimit-Remaining", f"0{window}")))
+    return (*fields, ("RateLimit-Remaining", f"{limit.left}{window}"))
 
 
 def put_manifest(call: Call) -> Response:
@@ -73,10 +83,10 @@ def put_manifest(call: Call) -> Response:
     headers: Headers = (
         ("Location", f"/v2/{call.name}/manifests/{call.item}"),
         ("Docker-Content-Digest", digest),
-        ("ETag", f'"{digest}"'),
+        *call.etag(digest),
     )
     headers += tuple(("OCI-Tag", tag) for tag in call.request.parameters("tag"))
-    if stored.subject and call.options.referrers_api:
+    if stored.subject and call.options.referrers_api and call.options.oci_subject:
         headers += (("OCI-Subject", stored.subject),)
     return Response(status=201, headers=headers)
 
@@ -133,29 +143,8 @@ def _check_contents(call: Call, parsed: Manifest | Index, elsewhere: set[Digest]
 
 def _check_tags(call: Call, tags: tuple[str, ...], digest: Digest) -> None:
     """Refuse to move an immutable tag, or one that is not where the client believes it to be."""
-    if_match, if_none_match = (call.request.header(h) for h in ("if-match", "if-none-match"))
     for tag in tags:
         current = call.store.catalog.tag(call.name, tag)
         if call.options.immutable_tags and current not in (None, digest):
             raise RefusalError(409, "TAG_IMMUTABLE", f"tag {tag} of {call.name} is immutable")
-        if not call.options.conditional_put:
-            continue
-        if if_match and not _matches(if_match, current):
-            raise RefusalError(412, "PRECONDITION_FAILED", f"tag {tag} is at {current}")
-        if if_none_match and _matches(if_none_match, current):
-            raise RefusalError(412, "PRECONDITION_FAILED", f"tag {tag} is at {current}")
-
-
-def delete_manifest(call: Call) -> Response:
-    """Answer DELETE: by digest the manifest with all its tags, by tag that tag and nothing else."""
-    if ":" in call.item:
-        found = call.store.delete_manifest(call.name, call.digest)
-    elif not call.options.tag_delete:
-        raise RefusalError(400, "UNSUPPORTED", "this registry deletes by digest only")
-    elif call.options.immutable_tags and call.store.catalog.tag(call.name, call.item):
-        raise RefusalError(409, "TAG_IMMUTABLE", f"tag {call.item} of {call.name} is immutable")
-    else:
-        found = call.store.delete_tag(call.name, call.item)
-    if not found:
-        raise RefusalError(404, "MANIFEST_UNKNOWN", f"{call.name} has no {call.item[:140]}")
-    return Response(status=202)
+        check_write(call, f"tag {tag}", current)

@@ -87,6 +87,8 @@ class Response:
     body: bytes | FilePart = b""
     delay_s: float = 0.0
     """How long the shell waits before it answers (a scripted fault)."""
+    pause: tuple[int, float] | None = None
+    """After how many bytes of the body to pause, and for how many seconds (a scripted fault)."""
     user: str = ""
     """Who asked, when that was proved; for the access log."""
     reset_after_bytes: int | None = None
@@ -125,6 +127,23 @@ class RefusalError(Exception):
         """The answer to send."""
         errors = [{"code": self.code, "message": self.message, "detail": None}]
         return json_response({"errors": errors}, status=self.status, headers=self.headers)
+
+
+class BusyError(RefusalError):
+    """Refuses with 429 and plain text, as Docker Hub's outer limit does: not every error is JSON."""
+
+    RETRY_AFTER_S = 60
+
+    def __init__(self, *, headers: Headers = ()) -> None:
+        """`headers` tell of the limit."""
+        super().__init__(429, "TOOMANYREQUESTS", "too many requests", headers=headers)
+
+    @property
+    def response(self) -> Response:
+        """The answer to send."""
+        kind = (("Content-Type", "text/plain"), ("Retry-After", str(self.RETRY_AFTER_S)))
+        body = b"Too many requests\n"
+        return Response(status=429, headers=(*kind, *self.headers), body=body)
 
 
 def json_response(

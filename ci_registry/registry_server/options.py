@@ -10,6 +10,9 @@ from ci_registry.errors import CiRegistryError
 from ci_registry.registry.interface import Repository
 from ci_registry.registry_server.message import Headers, Request
 
+Refusal = tuple[int, str]
+"""Status and error code."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -31,11 +34,11 @@ class Reset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stall:
-    """Handle the request and send nothing for so long."""
+    """Handle the request and send nothing for so long, or nothing more."""
 
     duration_s: float
-    response_bytes: int | None = None
-    """Send the head and so many bytes of the body first, and drop the connection afterwards."""
+    after_bytes: int | None = None
+    """How many bytes of the body go out before the pause; None: not even the head."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,24 @@ class Redirect:
     status: int = 307
 
 
-Action = Answer | Reset | Stall | Corrupt | Truncate | Redirect
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relabel:
+    """Answer as always, but with these header fields in place of those of the same name."""
+
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skew:
+    """Handle the request with a clock that is wrong: tokens, and the `Date` of the answer."""
+
+    by_s: float
+
+
+EXPIRED_TOKEN = Skew(by_s=10**8)
+"""The token that the request carries has just expired."""
+
+Action = Answer | Reset | Stall | Corrupt | Truncate | Redirect | Relabel | Skew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +132,39 @@ class FaultScript:
         return None
 
 
+TOKEN_PATHS = ("/token", "/service/token", "/jwt/auth", "/v2/auth", "/v2/token", "/oauth2/token")
+"""Where Docker Hub and GHCR, Harbor, GitLab, Quay, GAR and ACR give tokens."""
+
+
+class RateLimit:
+    """Counts reads of manifests, as Docker Hub does; HEAD is free. Thread-safe."""
+
+    def __init__(self, most: int, window_s: int = 21_600) -> None:
+        """Allow `most` reads in a window, which never ends by itself."""
+        self.most = most
+        self.window_s = window_s
+        self._left = most
+        self._lock = threading.Lock()
+
+    @property
+    def left(self) -> int:
+        """How many reads are left."""
+        return self._left
+
+    def reset(self) -> None:
+        """Begin a new window."""
+        with self._lock:
+            self._left = self.most
+
+    def take(self) -> bool:
+        """Count a read; False when none was left."""
+        with self._lock:
+            if not self._left:
+                return False
+            self._left -= 1
+            return True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenAuth:
     """Ask for Bearer tokens, which `/token` of the same server gives for a user's Basic credentials."""
@@ -120,6 +173,10 @@ class TokenAuth:
     """Signs the tokens; random per server."""
     lifetime_s: float = 300.0
     service: str = "ci-registry"
+    path: str = "/token"
+    """Where tokens are given: one of `TOKEN_PATHS`."""
+    refresh_user: str = ""
+    """The user whose password is taken as a refresh token by POST (OAuth 2), as ACR does; empty: nobody's."""
     realm: str = ""
     """Where the challenge sends clients; empty = `/token` of the host that the client named."""
     anonymous_pull: bool = False
@@ -141,7 +198,7 @@ class Options:
     """Seconds since 1970, for the expiry of tokens."""
     upstream: Callable[[str], Repository | None] | None = None
     """Gives the real repository behind a name: what is not here is read there; writes stay here.
-    Deleting hides nothing that is upstream."""
+    What is deleted here is hidden, wherever it is."""
     upstream_failed: Callable[[str, CiRegistryError], None] = lambda _name, _error: None
     """Told of each failure of the real registry; the client gets 502 for it."""
     sparse: bool = False
@@ -152,25 +209,66 @@ class Options:
     max_upload_bytes: int = 64 * 1024**3
 
     referrers_api: bool = True
-    """False: the referrers API is 404 and no `OCI-Subject` is sent, as distribution and GHCR do."""
-    tag_delete: bool = True
-    """False: DELETE by tag is 400 UNSUPPORTED, as Harbor does."""
+    """False: the referrers API is refused and no `OCI-Subject` is sent, as distribution and GHCR do."""
+    referrers_status: int = 404
+    """How it is refused; ECR has answered 405."""
+    oci_subject: bool = True
+    """False: a subject is not confirmed, although the referrers API may be there."""
     delete: bool = True
-    """False: every DELETE is 405, as GHCR does."""
+    """False: every DELETE is refused, as GHCR does."""
+    delete_status: int = 405
+    """How it is refused; ECR has answered 404."""
+    tag_delete: bool = True
+    """False: DELETE by tag is refused, as Harbor and distribution 2.8 do."""
+    tag_delete_refusal: Refusal = (400, "UNSUPPORTED")
+    tagged_delete_refusal: Refusal | None = None
+    """How DELETE by digest is refused while a tag points there (GAR); None: the tags go too."""
+    child_delete_refusal: Refusal | None = None
+    """How DELETE of a manifest is refused that an index lists; None: it is deleted."""
+    untagged_delete: bool = True
+    """False: a manifest without a tag can't be addressed by DELETE, as on Quay."""
+    delete_cascades: bool = False
+    """Deleting a subject deletes what refers to it, as on ACR."""
     mount: bool = True
     """False: a mount is answered by an upload location."""
+    mount_refusal: Refusal | None = None
+    """How every mount is refused; Harbor answers 401."""
+    mount_needs_source: bool = False
+    """A mount without `from` is refused, as on Quay."""
     immutable_tags: bool = False
     """PUT of another digest to an existing tag, or its deletion, is 409 TAG_IMMUTABLE."""
     page_limit: int = 1000
     """Most entries of one page of a listing, whatever the client asks for."""
+    page_default: int | None = None
+    """Entries of a page when the client names no number; None: as many as fit."""
     paging_link: bool = True
     """False: pages come without `Link`; clients must go on with `last`."""
+    tag_paging: bool = True
+    """False: `n` and `last` mean nothing to the tag list, which is one unsorted answer (distribution 2.8)."""
+    most_tags_asked: int | None = None
+    """400 to a larger `n` of the tag list (distribution 3.1.0, ECR)."""
+    most_repositories_asked: int | None = None
+    """400 to a larger `n` of the catalog (distribution)."""
+    catalog: bool = True
+    """False: there is no `_catalog`."""
+    google_tags: bool = False
+    """The tag list tells digests, sizes and times too, as GAR's does."""
+    etag: bool = True
+    """False: no `ETag`, and no 304."""
     conditional_put: bool = True
-    """False: `If-Match` and `If-None-Match` of a manifest PUT count for nothing, as with distribution."""
+    """False: `If-Match` and `If-None-Match` count for nothing in writes, as with distribution."""
     accept_required: bool = False
     """True: a manifest is 404 unless its media type stands in `Accept`, as distribution does."""
     patch_status: int = 202
     """201: as ECR answers PATCH."""
+    later_patches_dropped: bool = False
+    """Only the first PATCH of an upload is kept, as ECR does (aws/containers-roadmap#2831)."""
     upload_state: str = ""
     """Query of every upload location that clients must send back to the byte: `_state=a%2Fb%20c`."""
+    rate_limit: RateLimit | None = None
+    """Most reads of manifests: 429 with `Retry-After` and plain text after them."""
+    headers: Headers = ()
+    """Fields of every answer: by some of them clients know whose registry it is."""
+    delay_s: float = 0.0
+    """How long every answer takes."""
     faults: FaultScript = field(default_factory=FaultScript)

@@ -206,6 +206,7 @@ class EmbeddedRegistry:
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            date_header=False,
             timeout_keep_alive=60,
             timeout_graceful_shutdown=_STOP_S,
             ssl_certfile=self._tls.certificate if self._tls else None,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ci_registry.files import storage_error
 from ci_registry.oci.digest import Digest
-from ci_registry.registry_server.catalog import TOUCH_STEP_S, Catalog, StoredManifest
+from ci_registry.registry_server.catalog import TOUCH_STEP_S, Catalog
 from ci_registry.registry_server.contents import Contents, MemoryContents, Upload
 from ci_registry.registry_server.file_operations import FileOperations, RealFileOperations
 from ci_registry.registry_server.folder import DATABASE, FolderContents, check_folder, claimed
@@ -17,6 +17,7 @@ from ci_registry.registry_server.layout_index import INDEX, write_layout_index
 from ci_registry.registry_server.message import FilePart
 from ci_registry.registry_server.metrics import Metrics
 from ci_registry.registry_server.reachability import Collected
+from ci_registry.registry_server.schema import StoredManifest
 
 GRACE_S = 24 * 3600.0
 """How long everything that somebody was told of stays, whether a tag leads to it or not."""
@@ -116,10 +117,13 @@ class Store:
         self.metrics.count_upload("mounted")
         return True
 
-    def delete_blob(self, repository: str, digest: Digest) -> bool:
-        """Take a blob from a repository; its bytes go when nobody else has them."""
+    def delete_blob(self, repository: str, digest: Digest, *, bury: bool = False) -> bool:
+        """Take a blob from a repository; its bytes go when nobody else has them.
+
+        `bury`: also hide the one that is upstream.
+        """
         with self.catalog.lock:
-            found = self.catalog.remove_blob(repository, digest)
+            found = self.catalog.remove_blob(repository, digest, bury=bury)
             self._remove_if_unused(digest)
         return found
 
@@ -132,16 +136,16 @@ class Store:
                 self._contents.put(manifest.digest, body)
             self.catalog.add_manifest(repository, manifest, tags, now=self.clock())
 
-    def delete_manifest(self, repository: str, digest: Digest) -> bool:
-        """Delete a manifest and every tag of the repository that points at it."""
+    def delete_manifest(self, repository: str, digest: Digest, *, bury: bool = False) -> bool:
+        """Delete a manifest and every tag of the repository that points at it; `bury` as for blobs."""
         with self.catalog.lock:
-            found = self.catalog.remove_manifest(repository, digest)
+            found = self.catalog.remove_manifest(repository, digest, bury=bury)
             self._remove_if_unused(digest)
         return found
 
-    def delete_tag(self, repository: str, tag: str) -> bool:
-        """Delete one tag; its manifest stays for the grace period at least."""
-        return self.catalog.remove_tag(repository, tag, now=self.clock())
+    def delete_tag(self, repository: str, tag: str, *, bury: bool = False) -> bool:
+        """Delete one tag; its manifest stays for the grace period at least; `bury` as for blobs."""
+        return self.catalog.remove_tag(repository, tag, now=self.clock(), bury=bury)
 
     def part(self, digest: Digest, offset: int, size: int) -> bytes | FilePart:
         """Return a part of content that the caller found in the catalog."""

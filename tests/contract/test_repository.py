@@ -1,46 +1,75 @@
 """Every place that holds images behaves alike: a layout, and a remote registry with each personality."""
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ci_registry.cancel import Cancel
-from ci_registry.errors import IntegrityError, NotFoundError
+from ci_registry.errors import AccessError, IntegrityError, NotFoundError, RegistryError
 from ci_registry.oci import media_types
 from ci_registry.oci.digest import digest_of
 from ci_registry.oci.manifest import Descriptor, Index, Manifest
 from ci_registry.registry.interface import BlobOutcome, Repository
 from ci_registry.registry.layout import Layout
 from ci_registry.registry.transfer import blobs_of, copy_image, manifests_of
+from ci_registry.registry_server.options import Options
+from ci_registry.registry_server.personalities import PERSONALITIES
 from tests.support.images import ImageSpec, make_layout
-from tests.support.registry import running_registry
-from tests.support.remote import remote_repository
+from tests.support.registry import Personified, running_personality
 
-PERSONALITIES: dict[str, dict[str, Any]] = {
-    "friendly": {},
-    "no-referrers-api": {"referrers_api": False},
-    "no-mount": {"mount": False},
-    "small-pages": {"page_limit": 50},
-    "small-pages-without-link": {"page_limit": 50, "paging_link": False},
-    "needs-accept": {"accept_required": True},
-    "state-in-location": {"upload_state": "_state=a%2Fb%20c+d"},
-}
+Refused = Callable[[str], contextlib.AbstractContextManager[object]]
 
 
-@pytest.fixture(params=["layout", *PERSONALITIES])
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Repository]:
-    """An empty repository."""
+@pytest.fixture(scope="module", params=["layout", *PERSONALITIES])
+def place(request: pytest.FixtureRequest) -> Iterator[Personified | None]:
+    """A registry for all tests with this personality; None for a layout."""
     if request.param == "layout":
+        yield None
+        return
+    with running_personality(request.param) as personified:
+        yield personified
+
+
+@pytest.fixture
+def target(place: Personified | None, tmp_path: Path) -> Iterator[Repository]:
+    """An empty repository."""
+    if place is None:
         yield Layout.create(tmp_path / "target")
         return
-    with (
-        running_registry(**PERSONALITIES[request.param]) as registry,
-        remote_repository(registry.host, "team/app") as repository,
-    ):
+    with place.client(f"team-{next(_numbers)}/app") as repository:
         yield repository
+
+
+_numbers = count()
+
+
+@pytest.fixture
+def refused(place: Personified | None) -> Refused:
+    """Gives a context in which something is refused by those whose options say so."""
+    options = Options() if place is None else place.personality.options_with()
+
+    def expected(what: str) -> contextlib.AbstractContextManager[object]:
+        is_refused = {
+            "delete-absent": not options.delete and options.delete_status != 404,
+            "delete-tagged": not options.delete
+            or options.tagged_delete_refusal is not None
+            or options.immutable_tags,
+            "delete-child": not options.delete
+            or options.child_delete_refusal is not None
+            or not options.untagged_delete,
+            "move-tag": options.immutable_tags,
+        }
+        return (
+            pytest.raises((RegistryError, AccessError))
+            if is_refused[what]
+            else contextlib.nullcontext()
+        )
+
+    return expected
 
 
 @pytest.fixture
@@ -92,7 +121,7 @@ def test_a_copied_image_is_the_same_bytes(
 
 
 def test_a_tag_appears_only_when_it_is_pushed_and_moves(
-    target: Repository, copy: Callable[[], Descriptor]
+    target: Repository, copy: Callable[[], Descriptor], refused: Refused
 ) -> None:
     root = copy()
     assert target.tags() == ()
@@ -108,8 +137,9 @@ def test_a_tag_appears_only_when_it_is_pushed_and_moves(
         media_types.OCI_INDEX,
     )
     child = target.fetch(index.manifests[0].digest)
-    assert target.push("v1", child.body, child.media_type).digest == child.digest
-    assert target.fetch("v1").digest == child.digest
+    with refused("move-tag") as refusal:
+        assert target.push("v1", child.body, child.media_type).digest == child.digest
+    assert target.fetch("v1").digest == (index.digest if refusal else child.digest)
 
 
 def test_all_of_many_tags_are_listed_in_order(
@@ -122,14 +152,15 @@ def test_all_of_many_tags_are_listed_in_order(
     assert target.tags() == wanted
 
 
-def test_what_is_absent_is_none_or_not_found(target: Repository) -> None:
+def test_what_is_absent_is_none_or_not_found(target: Repository, refused: Refused) -> None:
     absent = digest_of(b"absent")
     assert target.resolve("nope") is None
     assert target.resolve(absent) is None
     assert target.size_of(absent) is None
     assert target.tags() == ()
     assert target.referrers(absent) == ()
-    target.delete(absent)
+    with refused("delete-absent"):
+        target.delete(absent)
     with pytest.raises(NotFoundError):
         target.fetch("nope")
     with pytest.raises(NotFoundError):
@@ -166,15 +197,28 @@ def test_a_manifest_is_refused_under_another_digest(
 
 
 def test_delete_takes_the_manifest_and_its_tags(
-    target: Repository, copy: Callable[[], Descriptor]
+    target: Repository, copy: Callable[[], Descriptor], refused: Refused
 ) -> None:
     root = copy()
     manifest = target.fetch(root.digest)
     target.push("v1", manifest.body, manifest.media_type)
-    target.delete(root.digest)
-    target.delete(root.digest)
-    assert target.resolve(root.digest) is None
-    assert target.resolve("v1") is None
+    with refused("delete-tagged") as refusal:
+        target.delete(root.digest)
+        target.delete(root.digest)
+    assert (target.resolve(root.digest) is None) == (refusal is None)
+    assert (target.resolve("v1") is None) == (refusal is None)
+
+
+def test_a_child_that_an_index_lists_is_whole_or_gone(
+    target: Repository, copy: Callable[[], Descriptor], refused: Refused
+) -> None:
+    index = target.fetch(copy().digest)
+    assert isinstance(index, Index)
+    child = index.manifests[0].digest
+    with refused("delete-child") as refusal:
+        target.delete(child)
+    assert target.fetch(index.digest).body == index.body
+    assert target.resolve(child) is not None or refusal is None
 
 
 def referrer(subject: Descriptor, note: str) -> bytes:

@@ -257,6 +257,27 @@ def test_a_stalled_answer_does_not_keep_the_server_from_stopping() -> None:
     assert not registry.server.is_running
 
 
+def test_a_body_stops_in_the_middle_and_goes_on(registry: RunningRegistry) -> None:
+    registry.faults.add(Fault(action=Stall(duration_s=0.3, after_bytes=40), method="GET"))
+    connection = http.client.HTTPConnection(registry.host, timeout=0.1)
+    connection.request("GET", BLOB)
+    answer = connection.getresponse()
+    assert answer.read(40) == DATA[:40]
+    with pytest.raises(TimeoutError):
+        answer.read(1)
+    connection.close()
+    registry.faults.add(Fault(action=Stall(duration_s=0.01, after_bytes=40), method="GET"))
+    assert _ask(registry.host, "GET", BLOB)[1] == DATA
+
+
+def test_every_answer_has_one_date(registry: RunningRegistry) -> None:
+    connection = http.client.HTTPConnection(registry.host, timeout=20)
+    connection.request("GET", BLOB)
+    answer = connection.getresponse()
+    assert len(answer.headers.get_all("date", [])) == 1
+    connection.close()
+
+
 def test_requests_are_recorded(registry: RunningRegistry) -> None:
     _ask(registry.host, "HEAD", BLOB)
     assert [(s.method, s.path, s.status) for s in registry.seen][1:] == [("HEAD", BLOB, 200)]

@@ -2,18 +2,23 @@
 
 import base64
 import json
+from datetime import UTC, datetime
+from email.utils import formatdate
 
 import pytest
 
 from ci_registry.oci.digest import digest_of
 from ci_registry.registry_server.message import BodyInterruptedError
 from ci_registry.registry_server.options import (
+    EXPIRED_TOKEN,
     Answer,
     Corrupt,
     Fault,
     FaultScript,
     Redirect,
+    Relabel,
     Reset,
+    Skew,
     Stall,
     TokenAuth,
     Truncate,
@@ -242,3 +247,39 @@ def test_a_redirect_keeps_path_and_query(ask: Asked) -> None:
         f"http://127.0.0.1:9/v2/a/blobs/{DIGEST}?a=b",
     )
     assert ask("GET", "/v2/").delay_s == 7
+
+
+def test_an_answer_has_the_header_that_a_fault_gives_it(ask: Asked) -> None:
+    wrong = Relabel(headers=(("docker-content-digest", "sha256:" + "0" * 64),))
+    _faulty(ask, Fault(action=wrong))
+    answer = ask("HEAD", f"/v2/a/blobs/{DIGEST}")
+    found = [value for name, value in answer.headers if name.lower() == "docker-content-digest"]
+    assert found == ["sha256:" + "0" * 64]
+    assert ask("HEAD", f"/v2/a/blobs/{DIGEST}").header("docker-content-digest") == DIGEST
+
+
+def test_a_body_pauses_where_a_fault_says(ask: Asked) -> None:
+    _faulty(ask, Fault(action=Stall(duration_s=7.0, after_bytes=4)))
+    assert ask("GET", f"/v2/a/blobs/{DIGEST}").pause == (4, 7.0)
+
+
+def test_a_token_expires_in_the_middle_and_a_new_one_is_good(guarded: Asked) -> None:
+    def token() -> dict[str, str]:
+        return _token(guarded, "repository:a:pull,push", headers=_basic("ann", "secret"))
+
+    headers = token()
+    guarded.set(faults=FaultScript([Fault(action=EXPIRED_TOKEN, method="POST")]))
+    answer = guarded("POST", UPLOADS, headers=headers)
+    assert answer.status == 401
+    assert 'error="invalid_token"' in answer.header("www-authenticate")
+    assert guarded("POST", UPLOADS, headers=token()).status == 202
+
+
+def test_a_clock_that_is_wrong_shows_in_tokens_and_dates(guarded: Asked, clock: _Clock) -> None:
+    guarded.set(faults=FaultScript([Fault(action=Skew(by_s=-7200), path="/token")]))
+    answer = guarded("GET", "/token?scope=repository:a:pull", headers=_basic("ann", "secret"))
+    told = json.loads(content_of(answer))
+    assert told["issued_at"] == datetime.fromtimestamp(clock.now - 7200, UTC).isoformat()
+    assert answer.header("date") == formatdate(clock.now - 7200, usegmt=True)
+    late = {"authorization": f"Bearer {told['token']}"}
+    assert guarded("GET", "/v2/", headers=late).status == 401

@@ -1,7 +1,9 @@
 """A dry run's registry: reads go through to the real one, writes stay here."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -11,6 +13,7 @@ from ci_registry.oci.digest import Digest, digest_of
 from ci_registry.oci.manifest import Descriptor, Index, Manifest
 from ci_registry.registry.interface import Repository
 from ci_registry.registry.layout import Layout
+from ci_registry.registry_server.store import FolderStore
 from tests.support.asking import Asked, content_of
 from tests.support.images import ImageSpec, MadeImage, make_layout
 
@@ -155,3 +158,119 @@ def test_trouble_upstream_is_never_read_as_absent(ask: Asked) -> None:
     digest: Digest = digest_of(b"x")
     for target in (f"blobs/{digest}", "manifests/v1", "tags/list", f"referrers/{digest}"):
         assert ask("GET", f"/v2/app/{target}").status == 502
+
+
+# --- what is deleted here is hidden, and the real registry keeps it
+
+
+def _files(image: MadeImage) -> dict[Path, bytes]:
+    return {p: p.read_bytes() for p in image.layout.rglob("*") if p.is_file()}
+
+
+def _tags(ask: Asked) -> list[str]:
+    answer = ask("GET", "/v2/app/tags/list")
+    listed: list[str] = json.loads(content_of(answer)).get("tags", [])
+    return listed  # 404 when nothing is left
+
+
+def test_a_tag_deleted_here_is_hidden_until_it_is_put_again(
+    through: Asked, image: MadeImage
+) -> None:
+    before = _files(image)
+    assert through("DELETE", "/v2/app/manifests/v1").status == 202
+    assert through("DELETE", "/v2/app/manifests/v1").status == 404
+    for method in ("GET", "HEAD"):
+        assert through(method, "/v2/app/manifests/v1").status == 404
+    assert "v1" not in _tags(through)
+    assert through("GET", f"/v2/app/manifests/{image.digest}").status == 200
+    assert _files(image) == before
+    assert through.put("app", "v1", _manifest(image).body).status == 201
+    assert "v1" in _tags(through)
+    assert through("DELETE", "/v2/app/manifests/v1").status == 202
+    assert through("HEAD", "/v2/app/manifests/v1").status == 404
+
+
+def test_a_manifest_deleted_here_is_hidden_with_its_tags(through: Asked, image: MadeImage) -> None:
+    through("GET", "/v2/app/manifests/v1")  # a copy is here too
+    before = _files(image)
+    assert through("DELETE", f"/v2/app/manifests/{image.digest}").status == 202
+    for reference in ("v1", image.digest):
+        for method in ("GET", "HEAD"):
+            assert through(method, f"/v2/app/manifests/{reference}").status == 404
+    assert "v1" not in _tags(through)
+    entry = _manifest(image).descriptor.to_json()
+    document = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [entry]}
+    kind = {"content-type": media_types.OCI_INDEX}
+    put = through("PUT", "/v2/app/manifests/all", json.dumps(document).encode(), kind)
+    assert put.status == 400  # its child is gone
+    assert _files(image) == before
+
+
+def test_a_blob_deleted_here_is_hidden_until_it_is_pushed_again(
+    through: Asked, image: MadeImage
+) -> None:
+    digest = image.configs[0]
+    target = f"/v2/app/blobs/{digest}"
+    data = content_of(through("GET", target))
+    assert through("DELETE", target).status == 202
+    assert through("DELETE", target).status == 404
+    assert {through(method, target).status for method in ("GET", "HEAD")} == {404}
+    assert through.put("app", "v2", _manifest(image).body).status == 400
+    assert through.blob("app", data) == digest
+    assert through("HEAD", target).status == 200
+
+
+def test_a_referrer_deleted_here_is_no_longer_listed(through: Asked, image: MadeImage) -> None:
+    real = Layout(image.layout)
+    empty = {"mediaType": media_types.OCI_EMPTY, "digest": digest_of(b"{}"), "size": 2}
+    subject = _manifest(image).descriptor
+    members = {"config": empty, "layers": [], "subject": subject.to_json()}
+    body = json.dumps(
+        {"schemaVersion": 2, "mediaType": media_types.OCI_MANIFEST, **members}
+    ).encode()
+    config = Descriptor(media_type=media_types.OCI_EMPTY, digest=digest_of(b"{}"), size=2)
+    real.push_blob(config, lambda: iter([b"{}"]))
+    real.attach(subject, body, media_types.OCI_MANIFEST)
+
+    def listed() -> list[str]:
+        answer = through("GET", f"/v2/app/referrers/{image.digest}")
+        return [entry["digest"] for entry in json.loads(content_of(answer))["manifests"]]
+
+    assert listed() == [digest_of(body)]
+    assert through("DELETE", f"/v2/app/manifests/{digest_of(body)}").status == 202
+    assert listed() == []
+
+
+def test_what_was_hidden_stays_hidden_after_a_restart(tmp_path: Path, image: MadeImage) -> None:
+    real = Layout(image.layout)
+    real.push("v1", _manifest(image).body, media_types.OCI_MANIFEST)
+    for status in (202, 404):
+        store = FolderStore(tmp_path / "registry", durable=False)
+        ask = Asked(store)
+        ask.set(upstream=lambda _name: real)
+        assert ask("DELETE", "/v2/app/manifests/v1").status == status
+        store.close()
+
+
+class _Lying:
+    """A real registry whose bytes have another digest, and whose client does not notice."""
+
+    def __init__(self, inner: Layout) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._inner, name)
+
+    def open(self, digest: Digest) -> Iterator[bytes]:
+        yield from self._inner.open(digest)
+        yield b"more"
+
+
+def test_a_blob_from_upstream_is_visible_only_after_its_digest_matched(
+    ask: Asked, image: MadeImage
+) -> None:
+    lying = cast("Repository", _Lying(Layout(image.layout)))
+    ask.set(upstream=lambda _name: lying)
+    assert ask("GET", f"/v2/app/blobs/{image.configs[0]}").status == 502
+    assert ask.store.catalog.used_bytes == 0
+    assert ask.store.upload_count == 0
