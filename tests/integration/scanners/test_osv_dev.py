@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from ci_registry.advisories.osv_dev import OsvDev
+from ci_registry.advisories.osv_dev_cache import AnswerCache
+from ci_registry.cache import DiskCache
 from ci_registry.cancel import Cancel
-from ci_registry.errors import NetworkError
+from ci_registry.errors import ExitCode, IntegrityError, NetworkError
 from ci_registry.findings import Gap, ScanResult
 from ci_registry.network.client import HttpClient
 from ci_registry.network.settings import HttpSettings
@@ -33,11 +37,21 @@ RECORDS = {
     "GHSA-1": record("GHSA-1", aliases=["CVE-2026-2000"]),
     "PYSEC-1": record("PYSEC-1", aliases=["CVE-2026-2000"]),
 }
+
+
+def _listed(identity: str) -> dict[str, object]:
+    return {"id": identity, "modified": RECORDS[identity]["modified"]}
+
+
 PAGES = {
-    ("Debian:12", "openssl", ""): {"vulns": [{"id": "DEBIAN-CVE-2026-1000"}]},
-    ("PyPI", "demo", ""): {"vulns": [{"id": "GHSA-1"}], "next_page_token": "two"},
-    ("PyPI", "demo", "two"): {"vulns": [{"id": "PYSEC-1"}]},
+    ("Debian:12", "openssl", ""): {"vulns": [_listed("DEBIAN-CVE-2026-1000")]},
+    ("PyPI", "demo", ""): {"vulns": [_listed("GHSA-1")], "next_page_token": "two"},
+    ("PyPI", "demo", "two"): {"vulns": [_listed("PYSEC-1")]},
 }
+
+
+HTTP = HttpSettings()
+IMPATIENT = HttpSettings(retries=0, read_timeout_s=0.3)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -91,9 +105,11 @@ def _service(handler: type[_Handler]) -> Iterator[str]:
         server.server_close()
 
 
-def _scan(url: str, now: datetime) -> ScanResult:
-    with HttpClient(HttpSettings(), Cancel()) as client:
-        source = OsvDev(http=_HttpJson(client=client), now=lambda: now, url=url)
+def _scan(
+    url: str, now: datetime, *, settings: HttpSettings = HTTP, cache: AnswerCache | None = None
+) -> ScanResult:
+    with HttpClient(settings, Cancel()) as client:
+        source = OsvDev(http=_HttpJson(client=client), now=lambda: now, url=url, cache=cache)
         scanner = OsvScanner(source=source, now=lambda: now, max_db_age=timedelta(hours=48))
         return scanner.match(
             inventory(deb("libssl3", "3.0.11-1", "openssl"), deb("fine", "1"), pypi("demo", "1.0"))
@@ -124,3 +140,88 @@ def test_record_that_cannot_be_read_ends_the_scan() -> None:
 
     with _service(Missing) as url, pytest.raises(NetworkError, match="404"):
         _scan(url, datetime.now(UTC))
+
+
+class _Limited(_Handler):
+    """Answers 429 twice, with a time to wait, before anything else."""
+
+    refusals: ClassVar[list[int]] = []
+
+    def do_POST(self) -> None:
+        if len(self.refusals) < 2:
+            self.refusals.append(1)
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(429)
+            self.send_header("Retry-After", "0")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        super().do_POST()
+
+
+def test_service_that_limits_us_is_asked_again() -> None:
+    _Limited.refusals.clear()
+    with _service(_Limited) as url:
+        result = _scan(url, datetime.now(UTC))
+    assert len(_Limited.refusals) == 2
+    assert len(result.findings) == 2
+
+
+@pytest.mark.parametrize("status", [429, 500, 503, 403])
+def test_service_that_goes_on_refusing_ends_the_scan_as_infrastructure(status: int) -> None:
+    class Refusing(_Handler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self._answer(status, {"message": "no"})
+
+    with _service(Refusing) as url, pytest.raises(NetworkError, match=str(status)) as caught:
+        _scan(url, datetime.now(UTC), settings=IMPATIENT)
+    assert caught.value.exit_code is ExitCode.INFRASTRUCTURE
+    assert "--scan-db" in caught.value.hint
+
+
+def test_service_that_stays_silent_ends_the_scan_as_infrastructure() -> None:
+    over = threading.Event()
+
+    class Silent(_Handler):
+        def do_POST(self) -> None:
+            over.wait(20)
+
+    with _service(Silent) as url:
+        with pytest.raises(NetworkError) as caught:
+            _scan(url, datetime.now(UTC), settings=IMPATIENT)
+        over.set()
+    assert caught.value.exit_code is ExitCode.INFRASTRUCTURE
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_half_an_answer_ends_the_scan_as_infrastructure(claimed: bool) -> None:
+    """Cut short on the wire, or half of the JSON as if it were all."""
+
+    class Half(_Handler):
+        def _answer(self, status: int, value: object) -> None:
+            data = json.dumps(value).encode()
+            half = data[: len(data) // 2]
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data) if claimed else len(half)))
+            self.end_headers()
+            self.wfile.write(half)
+            self.close_connection = True
+
+    with _service(Half) as url, pytest.raises((NetworkError, IntegrityError)) as caught:
+        _scan(url, datetime.now(UTC), settings=IMPATIENT)
+    assert caught.value.exit_code is ExitCode.INFRASTRUCTURE
+
+
+def test_second_run_is_answered_from_the_cache(tmp_path: Path) -> None:
+    disk = DiskCache(folder=tmp_path, max_bytes=1 << 30)
+    now = datetime.now(UTC) + timedelta(seconds=5)
+    with _service(_Handler) as url:
+        cache = AnswerCache(disk=disk, url=url)
+        first = _scan(url, now, cache=cache)
+    assert len(first.findings) == 2
+    second = _scan(url, now, cache=cache, settings=IMPATIENT)  # nobody listens there any more
+    assert second.findings == first.findings
+    assert second.coverage.databases == first.coverage.databases
+    with pytest.raises(NetworkError):
+        _scan(url, now + timedelta(hours=2), cache=cache, settings=IMPATIENT)
