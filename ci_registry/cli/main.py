@@ -18,6 +18,7 @@ _COMMANDS = {
     "plan": ("run", "Print what `run` would do and why; runs nothing."),
     "build": ("image", "Build and verify images into OCI layouts; nothing is pushed."),
     "scan": ("image", "Scan and judge an image in a registry or a layout."),
+    "rescan": ("rescan", "Match published images with the advisories of today; pulls no layer."),
     "sign": ("image", "Sign a digest that passed, and verify what was written."),
     "verify": ("image", "Verify the signatures of an image with the public key."),
     "copy": ("registry", "Copy images between registries, layouts and archives."),

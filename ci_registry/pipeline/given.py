@@ -1,9 +1,9 @@
 """Images of which only the inventory is at hand: matched again, no layer is read."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ci_registry.builders.interface import CacheReferences
+from ci_registry.errors import CiRegistryError
 from ci_registry.findings import Inventory, UnreadDatabase
 from ci_registry.oci.digest import Digest
 from ci_registry.oci.reference import Reference
@@ -24,11 +24,8 @@ class GivenImage:
     """Where the image is, when that is known; waivers and rules go by its repository."""
     digest: Digest | None = None
     """Of the image itself: the index, or the manifest when there is none."""
-    problem: str = ""
-    """Why there is no inventory to go by; such an image is incomplete."""
-
-
-GivenImages = Mapping[str, GivenImage]
+    error: CiRegistryError | None = None
+    """Why there is no inventory to go by."""
 
 
 def inventory_from(document: SbomDocument, what: str) -> Inventory:

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from ci_registry.errors import IncompleteError, UsageError
+from ci_registry.errors import UsageError
 from ci_registry.findings import Inventory, ScanResult
 from ci_registry.inventory.os_release import with_end_of_life
 from ci_registry.pipeline.given import GivenImage
@@ -57,11 +57,11 @@ def _match(given: GivenImage, run: RunContext) -> tuple[ScanResult, ...]:
     """Match each inventory with the advisories of today.
 
     Raises:
-        IncompleteError: there is no inventory to go by.
+        CiRegistryError: there is no inventory to go by.
         UsageError: the scanner needs the image itself.
     """
-    if given.problem:
-        raise IncompleteError(given.problem)
+    if given.error is not None:
+        raise given.error
     scanner = run.parts.open_scanner()
     if not isinstance(scanner, CanMatchInventory):
         raise UsageError(
