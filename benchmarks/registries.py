@@ -32,6 +32,10 @@ class Embedded:
         """Return how many requests of each method it has answered so far."""
         return Counter(line.split(" ")[0] for line in self.log.read_text().splitlines())
 
+    def total(self) -> int:
+        """Return how many requests it has answered so far."""
+        return self.requests().total()
+
 
 @contextlib.contextmanager
 def _child(*argv: str) -> Iterator[str]:

@@ -1,320 +1,308 @@
 """Copying, listing, pulling and pushing against crane, oras and skopeo, side by side in one run.
 
-usage: python -m benchmarks.registry [--runs N] [--seconds S] [--mebibytes N]
+usage: python -m benchmarks.registry [--quick] [--only PART] [--runs N] [--phase-seconds S]
+                                     [--tags N] [--mebibytes N] [--folder DIR] [--lock FILE]
 
 Wall time is taken from the start of each process. Rounds alternate the order of the tools; medians are
-printed, with processor time, peak memory and the requests that each side answered. Directly, and
-through a relay that adds 20 ms round trip. skopeo remembers where it has put a blob and mounts it in later
-rounds of a push; its first round counts. No round begins after --seconds. Needs `make peers`.
+printed, with processor time, peak memory and the requests that each side answered; at the end, which
+aims were met. Directly, and through a relay that adds 20 ms round trip. PART is image, repository,
+bytes or heads. skopeo remembers where it has put a blob and mounts it in later rounds of a push; its
+first round counts. --folder is where everything is stored: /dev/shm takes the disk out. Needs `make peers`.
 """
 
 import argparse
-import contextlib
-import os
+import compileall
+import json
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.heads import compare_heads
 from benchmarks.images import noisy_image
-from benchmarks.registries import Embedded, embedded_registry, relay_to
+from benchmarks.measure import Aims, Bench, Results
+from benchmarks.registries import embedded_registry, relay_to
+from benchmarks.tools import CRANE, CRANE_16, DEEP, OURS, Argv, Tool, tools
 from ci_registry.oci.manifest import Manifest
 from ci_registry.registry.layout import Layout
+from ci_registry.registry.remote import RemoteRepository
 from tests.support.distribution import running_distribution
 from tests.support.peers import peer_environment
 from tests.support.remote import remote_repository
 from tests.support.tls import Authority
 
 ROUND_TRIP_S = 0.02
-TAGS = 100
-LIMIT_S = 120.0
-"""How long one command may take."""
-
-Argv = tuple[str, ...]
+PARTS = ("image", "repository", "bytes", "heads")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tool:
-    """How one program is told what to do; images on disk are OCI layouts with the tag v1."""
+class Distribution:
+    """A distribution that runs, and its access log."""
 
-    name: str
-    copy: Callable[[str, str], Argv]
-    list_tags: Callable[[str], Argv]
-    pull: Callable[[str, Path, bool], Argv]
-    push: Callable[[Path, str, bool], Argv]
-    """Source, target, and whether the registry speaks plain HTTP."""
+    host: str
+    log: Path
 
-
-@dataclass(slots=True)
-class Rows:
-    """What one tool needed for one task, run by run."""
-
-    wall_s: list[float] = field(default_factory=list)
-    cpu_s: list[float] = field(default_factory=list)
-    peak_mb: list[float] = field(default_factory=list)
-    requests: list[tuple[int, int]] = field(default_factory=list)
-    """Of the source and of the target."""
+    def total(self) -> int:
+        """Return how many requests it has answered so far."""
+        return sum(b" /v2" in line for line in self.log.read_bytes().splitlines())
 
 
-def tools(ca_file: Path) -> tuple[Tool, ...]:
-    """Return ours first, then the others."""
-    own = (sys.executable, "-m", "ci_registry")
-    quiet = ("--network-ca-file", str(ca_file), "-q")
-
-    def ours(name: str, *flags: str) -> Tool:
-        return Tool(
-            name=name,
-            copy=lambda source, target: (*own, "copy", *quiet, *flags, source, target),
-            list_tags=lambda repository: (*own, "ls", *quiet, repository),
-            pull=lambda ref, to, _: (*own, "copy", *quiet, *flags, ref, f"oci:{to}:v1"),
-            push=lambda path, ref, _: (*own, "copy", *quiet, *flags, f"oci:{path}:v1", ref),
-        )
-
-    driver = (sys.executable, "-m", "benchmarks.copy_driver", "--ca-file", str(ca_file))
-    return (
-        ours("ci-registry"),
-        ours("… --no-referrers", "--no-referrers"),
-        Tool(
-            name="… its library",
-            copy=lambda source, target: (*driver, "copy", source, target),
-            list_tags=lambda repository: (*driver, "list", repository),
-            pull=lambda ref, to, _: (*driver, "copy", ref, f"oci:{to}:v1"),
-            push=lambda path, ref, _: (*driver, "copy", f"oci:{path}:v1", ref),
-        ),
-        Tool(
-            name="crane",
-            copy=lambda source, target: ("crane", "cp", source, target),
-            list_tags=lambda repository: ("crane", "ls", repository),
-            pull=lambda ref, to, _: ("crane", "pull", "--format", "oci", ref, str(to)),
-            push=lambda path, ref, _: ("crane", "push", str(path), ref),
-        ),
-        _oras(),
-        _skopeo(),
-    )
-
-
-def _oras() -> Tool:
-    return Tool(
-        name="oras",
-        copy=lambda source, target: (
-            *("oras", "cp", "--no-tty", "--from-plain-http", "--to-plain-http"),
-            *(source, target),
-        ),
-        list_tags=lambda repository: ("oras", "repo", "tags", "--plain-http", repository),
-        pull=lambda ref, to, plain: (
-            *("oras", "cp", "--no-tty", *(["--from-plain-http"] if plain else [])),
-            *(ref, "--to-oci-layout", f"{to}:v1"),
-        ),
-        push=lambda path, ref, plain: (
-            *("oras", "cp", "--no-tty", *(["--to-plain-http"] if plain else [])),
-            *("--from-oci-layout", f"{path}:v1", ref),
-        ),
-    )
-
-
-def _skopeo() -> Tool:
-    start = ("skopeo", "--insecure-policy")
-    return Tool(
-        name="skopeo",
-        copy=lambda source, target: (
-            *(*start, "copy", "-q", "--all", "--preserve-digests"),
-            *("--src-tls-verify=false", "--dest-tls-verify=false"),
-            *(f"docker://{source}", f"docker://{target}"),
-        ),
-        list_tags=lambda repository: (
-            *(*start, "list-tags", "--tls-verify=false", f"docker://{repository}"),
-        ),
-        pull=lambda ref, to, plain: (
-            *(*start, "copy", "-q", *(["--src-tls-verify=false"] if plain else [])),
-            *(f"docker://{ref}", f"oci:{to}:v1"),
-        ),
-        push=lambda path, ref, plain: (
-            *(*start, "copy", "-q", *(["--dest-tls-verify=false"] if plain else [])),
-            *(f"oci:{path}:v1", f"docker://{ref}"),
-        ),
-    )
-
-
-def run(argv: Argv, env: dict[str, str], rows: Rows) -> None:
-    """Run a program to its end, add what it took, and stop the benchmark when it fails."""
-    with tempfile.TemporaryFile() as output:
-        started = time.perf_counter()
-        process = subprocess.Popen(argv, env=env, stdout=output, stderr=output)
-        ended = threading.Event()
-        watcher = threading.Thread(target=_watch, args=(process, ended, rows.peak_mb))
-        watcher.start()
-        _, status, usage = os.wait4(process.pid, 0)
-        rows.wall_s.append(time.perf_counter() - started)
-        ended.set()
-        watcher.join()
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            output.seek(0)
-            text = output.read()[-2000:].decode(errors="replace")
-            raise SystemExit(f"{' '.join(argv)} ended with {process.returncode}:\n{text}")
-    rows.cpu_s.append(usage.ru_utime + usage.ru_stime)
-
-
-def _watch(
-    process: "subprocess.Popen[bytes]", ended: threading.Event, peaks_mb: list[float]
-) -> None:
-    """Note the peak of the memory of a program (`ru_maxrss` holds what this process had), and end it in time."""
-    until = time.monotonic() + LIMIT_S
-    while not ended.wait(0.02):
-        with contextlib.suppress(OSError, StopIteration):
-            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-            line = next(line for line in lines if line.startswith("VmHWM"))
-            peaks_mb.append(int(line.split()[1]) / 1024)
-        if time.monotonic() > until:
-            process.kill()
-            return
-
-
-def show(title: str, results: dict[str, Rows]) -> None:
-    """Print one task."""
-    print(f"\n{title}")
-    ours = statistics.median(next(iter(results.values())).wall_s)
-    for name, rows in results.items():
-        wall = statistics.median(rows.wall_s)
-        counted = ""
-        if rows.requests:
-            source, target = (
-                int(statistics.median(side)) for side in zip(*rows.requests, strict=True)
-            )
-            counted = f"   requests {source:4} / {target:4}"
-        print(
-            f"  {name:<18}{wall:7.2f} s  x{wall / ours:5.2f}  CPU {statistics.median(rows.cpu_s):6.2f} s"
-            f"  peak {max(rows.peak_mb, default=0):5.0f} MB{counted}",
-            flush=True,
-        )
-
-
-class Benchmark:
-    """The tools, and how long there is."""
-
-    def __init__(self, arguments: argparse.Namespace, ca_file: Path) -> None:
-        self._runs: int = arguments.runs
-        self._until = time.monotonic() + arguments.seconds
-        self._tools = tools(ca_file)
-        self._env = peer_environment() | {"SSL_CERT_FILE": str(ca_file)}
-        self._number = 0
-
-    @property
-    def last_name(self) -> str:
-        """The name that the last run of a tool was given."""
-        return f"n{self._number}"
-
-    def compare(
-        self,
-        title: str,
-        task: Callable[[Tool, str], Argv],
-        *,
-        sides: tuple[Embedded, Embedded] | None = None,
-        after: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Run a task with every tool in turn; it gets the tool and a name that was never used before."""
-        results = {tool.name: Rows() for tool in self._tools}
-        for number in range(self._runs):
-            if number and time.monotonic() > self._until:
-                print(f"\n(out of time after {number} rounds)")
-                break
-            for tool in self._tools if number % 2 else reversed(self._tools):
-                self._number += 1
-                rows = results[tool.name]
-                before = [side.requests().total() for side in sides or ()]
-                run(task(tool, self.last_name), self._env, rows)
-                now = [side.requests().total() for side in sides or ()]
-                if sides is not None:
-                    rows.requests.append((now[0] - before[0], now[1] - before[1]))
-                after()
-        show(title, results)
+def put_blobs(target: RemoteRepository, layout: Layout) -> Manifest:
+    """Push what an image is made of; returns its manifest."""
+    manifest = layout.fetch(layout.root().digest)
+    assert isinstance(manifest, Manifest)
+    for blob in manifest.blobs:
+        target.push_blob(blob, lambda blob=blob: layout.open(blob.digest))  # type: ignore[misc]
+    return manifest
 
 
 def put(layout: Layout, repository: str, *, tags: int = 1) -> None:
     """Push an image for the others to find, under v1, v2, …"""
     host, _, name = repository.partition("/")
     with remote_repository(host, name) as target:
-        root = layout.root()
-        manifest = layout.fetch(root.digest)
-        assert isinstance(manifest, Manifest)
-        for blob in manifest.blobs:
-            target.push_blob(blob, lambda blob=blob: layout.open(blob.digest))  # type: ignore[misc]
+        manifest = put_blobs(target, layout)
         for number in range(1, tags + 1):
             target.push(f"v{number}", manifest.body, manifest.media_type)
 
 
-def compare_requests(bench: Benchmark, folder: Path) -> None:
-    """Copy and list between two embedded registries, near and far."""
+def put_many(folder: Path, repository: str, tags: int) -> None:
+    """Push as many images with a common layer of 3 MiB and one of their own, under v1, v2, …"""
+    host, _, name = repository.partition("/")
+    base = noisy_image(folder / "base", 3 << 20)
+    with remote_repository(host, name) as target:
+        common = json.loads(put_blobs(target, base).body)["layers"]
+        for number in range(1, tags + 1):
+            own = put_blobs(target, noisy_image(folder / f"image{number}", 20_000))
+            document = json.loads(own.body)
+            document["layers"] = common + document["layers"]
+            target.push(f"v{number}", json.dumps(document).encode(), own.media_type)
+
+
+def compare_image(bench: Bench, aims: Aims, folder: Path, tags: int) -> None:
+    """Copy one image and list tags between two embedded registries, near and far."""
     small = noisy_image(folder / "small", 3 << 20, 200_000)
     with (
         embedded_registry(folder / "source") as source,
         embedded_registry(folder / "target") as target,
     ):
-        put(small, f"{source.host}/app", tags=TAGS)
+        put(small, f"{source.host}/app", tags=tags)
         for round_trip_s in (0.0, ROUND_TRIP_S):
-            where = f"at {round_trip_s * 1000:.0f} ms" if round_trip_s else "directly"
             with (
                 relay_to(source.host, round_trip_s) as near,
                 relay_to(target.host, round_trip_s) as far,
             ):
-                bench.compare(
-                    f"copy one image, cold, {where} (config, 3 MiB, 200 kB)",
-                    lambda tool, name, near=near, far=far: tool.copy(  # type: ignore[misc]
-                        f"{near}/app:v1", f"{far}/{name}/app:v1"
+                copied = bench.compare(
+                    f"copy one image, cold, {_where(round_trip_s)} (config, 3 MiB, 200 kB)",
+                    lambda tool, name, near=near, far=far: (
+                        tool.copy  # type: ignore[misc]
+                        and tool.copy(f"{near}/app:v1", f"{far}/{name}/app:v1")
                     ),
                     sides=(source, target),
                 )
                 bench.compare(
-                    f"list {TAGS} tags, {where}",
-                    lambda tool, _, near=near: tool.list_tags(f"{near}/app"),  # type: ignore[misc]
+                    f"list {tags} tags, {_where(round_trip_s)}",
+                    lambda tool, _, near=near: (
+                        tool.list_tags  # type: ignore[misc]
+                        and tool.list_tags(f"{near}/app")
+                    ),
                     sides=(source, target),
                 )
+                if round_trip_s:
+                    asked = copied[OURS].asked(1)
+                    aims.at_most("one image cold, requests of the target", asked, 8)
 
 
-def compare_bytes(bench: Benchmark, folder: Path, authority: Authority, mebibytes: int) -> None:
-    """Pull and push one large layer, plain and over TLS."""
-    large = noisy_image(folder / "large", mebibytes << 20)
-    there = folder / "pulled"
-    for title, tls in (("plain", None), ("TLS", authority.issue("registry", "0.0.0.0"))):
-        place = folder / title
-        place.mkdir()
-        with running_distribution(place, tls=tls) as loopback:
-            # 0.0.0.0 reaches this machine too, and nobody takes it for loopback and tries plain HTTP
-            host = loopback.replace("127.0.0.1", "0.0.0.0") if tls else loopback
+def _where(round_trip_s: float) -> str:
+    return f"at {round_trip_s * 1000:.0f} ms" if round_trip_s else "directly"
+
+
+def copy_all(
+    source: str, target: Callable[[str], str], tags: int, *, without: tuple[str, ...] = ()
+) -> Callable[[Tool, str], Argv | None]:
+    """Return the task of copying a repository."""
+
+    def task(tool: Tool, name: str) -> Argv | None:
+        if tool.copy_all is None or tool.name in without:
+            return None
+        return tool.copy_all(source, target(name), tags)
+
+    return task
+
+
+def compare_repository(bench: Bench, aims: Aims, folder: Path, tags: int) -> None:
+    """Copy many tags, cold and again; the registries are distribution, which has no referrers API."""
+    (folder / "one").mkdir()
+    (folder / "two").mkdir()
+    with (
+        running_distribution(folder / "one", access_log=True) as one,
+        running_distribution(folder / "two", access_log=True) as two,
+    ):
+        sides = (
+            Distribution(host=one, log=folder / "one/docker-registry/log"),
+            Distribution(host=two, log=folder / "two/docker-registry/log"),
+        )
+        put_many(folder / "many", f"{one}/app", tags)
+        put_many(folder / "same", f"{two}/unrelated", 1)
+        for round_trip_s in (0.0, ROUND_TRIP_S):
+            with relay_to(one, round_trip_s) as near, relay_to(two, round_trip_s) as far:
+                where = _where(round_trip_s)
+                cold = bench.compare(
+                    f"copy {tags} tags, cold, {where}",
+                    copy_all(
+                        f"{near}/app",
+                        lambda name, far=far: f"{far}/{name}/app",  # type: ignore[misc]
+                        tags,
+                        without=(DEEP,),
+                    ),
+                    sides=sides,
+                )
+                synced = f"{far}/{bench.last_name}/app"
+                again = bench.compare(
+                    f"copy {tags} tags again, nothing to do, {where}",
+                    copy_all(f"{near}/app", lambda _, synced=synced: synced, tags),  # type: ignore[misc]
+                    sides=sides,
+                )
+            if round_trip_s:
+                _check_repository(aims, cold, again, tags)
+    _compare_with_api(bench, folder / "api", tags)
+
+
+def _check_repository(aims: Aims, cold: Results, again: Results, tags: int) -> None:
+    for what, results in (("first copy", cold), ("nothing to do", again)):
+        ratio = results[OURS].wall / results[CRANE_16].wall
+        aims.at_most(f"{tags} tags at 20 ms, {what}, time over crane -j 16", ratio, 1)
+    ratio = cold[OURS].asked(1) / cold[CRANE_16].asked(1)
+    aims.at_most(f"{tags} tags, first copy, target requests over crane's", ratio, 0.6)
+
+
+def _compare_with_api(bench: Bench, folder: Path, tags: int) -> None:
+    """The same where both sides have the referrers API: what looking for new referrers costs."""
+    with (
+        embedded_registry(folder / "source") as source,
+        embedded_registry(folder / "target") as target,
+    ):
+        put_many(folder / "many", f"{source.host}/app", tags)
+        with (
+            relay_to(source.host, ROUND_TRIP_S) as near,
+            relay_to(target.host, ROUND_TRIP_S) as far,
+        ):
+            slow = ("skopeo", "oras", CRANE)
             bench.compare(
-                f"push {mebibytes} MiB, {title}",
-                lambda tool, name, host=host, tls=tls: tool.push(  # type: ignore[misc]
-                    large.path, f"{host}/{name}/big:v1", tls is None
+                f"copy {tags} tags, cold, with the referrers API, at 20 ms",
+                copy_all(
+                    f"{near}/app", lambda name: f"{far}/{name}/app", tags, without=(*slow, DEEP)
                 ),
+                sides=(source, target),
             )
-            pushed = f"{host}/{bench.last_name}/big:v1"
+            synced = f"{far}/{bench.last_name}/app"
             bench.compare(
-                f"pull {mebibytes} MiB, {title}",
-                lambda tool, _, ref=pushed, tls=tls: tool.pull(ref, there, tls is None),  # type: ignore[misc]
-                after=lambda: shutil.rmtree(there),
+                f"copy {tags} tags again, nothing to do, with the referrers API, at 20 ms",
+                copy_all(f"{near}/app", lambda _: synced, tags, without=slow),
+                sides=(source, target),
             )
-        shutil.rmtree(place)
+
+
+def compare_bytes(
+    bench: Bench, aims: Aims, folder: Path, authority: Authority, arguments: argparse.Namespace
+) -> None:
+    """Pull and push one large layer, plain and over TLS, near and far."""
+    mebibytes: int = arguments.mebibytes
+    large = noisy_image(folder / "large", mebibytes << 20)
+    for title, tls in (("plain", None), ("TLS", authority.issue("registry", "0.0.0.0"))):
+        for round_trip_s in (0.0, ROUND_TRIP_S):
+            place = folder / title
+            place.mkdir()
+            with (
+                running_distribution(place, tls=tls) as loopback,
+                relay_to(loopback, round_trip_s) as address,
+            ):
+                # 0.0.0.0 reaches this machine too, and nobody takes it for loopback and tries plain HTTP
+                host = address.replace("127.0.0.1", "0.0.0.0") if tls else address
+                what = f"{mebibytes} MiB, {title}, {_where(round_trip_s)}"
+                pushed, pulled = _move(bench, what, large, host, place / "pulled", plain=not tls)
+            shutil.rmtree(place)
+            if not round_trip_s:
+                for name, results in (("push", pushed), ("pull", pulled)):
+                    ratio = results[OURS].wall / results[CRANE].wall
+                    aims.at_most(f"{name} {mebibytes} MiB, {title}, time over crane", ratio, 1)
+                    aims.at_most(
+                        f"{name} {mebibytes} MiB, {title}, memory", results[OURS].peak, 80, " MB"
+                    )
+    shutil.rmtree(large.path)
+
+
+def _move(
+    bench: Bench, what: str, large: Layout, host: str, there: Path, *, plain: bool
+) -> tuple[Results, Results]:
+    pushed = bench.compare(
+        f"push {what}",
+        lambda tool, name: tool.push and tool.push(large.path, f"{host}/{name}/big:v1", plain),
+    )
+    reference = f"{host}/{bench.last_name}/big:v1"
+    pulled = bench.compare(
+        f"pull {what}",
+        lambda tool, _: tool.pull and tool.pull(reference, there, plain),
+        after=lambda: shutil.rmtree(there, ignore_errors=True),
+    )
+    return pushed, pulled
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line; `--quick` sets what was not given."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a minute or two: small, few rounds")
+    parser.add_argument("--only", choices=PARTS, action="append")
+    parser.add_argument("--runs", type=int)
+    parser.add_argument("--phase-seconds", type=float)
+    parser.add_argument("--tags", type=int)
+    parser.add_argument("--mebibytes", type=int)
+    parser.add_argument("--heads", type=int)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--lock", type=Path, help="held during each task")
+    arguments = parser.parse_args()
+    quick: bool = arguments.quick
+    for name, small, large in (
+        ("runs", 2, 5),
+        ("phase_seconds", 20.0, 120.0),
+        ("tags", 20, 100),
+        ("mebibytes", 64, 1024),
+        ("heads", 500, 3000),
+    ):
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, small if quick else large)
+    return arguments
 
 
 def main() -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=600.0)
-    parser.add_argument("--mebibytes", type=int, default=1024)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
+    arguments = parse_arguments()
+    compileall.compile_dir("ci_registry", quiet=2)  # an installed package is compiled too
+    parts: list[str] = arguments.only or list(PARTS)
+    aims = Aims()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
         authority = Authority(folder)
-        bench = Benchmark(arguments, authority.file)
-        compare_requests(bench, folder)
-        compare_bytes(bench, folder, authority, arguments.mebibytes)
+        bench = Bench(
+            tools(authority.file),
+            peer_environment() | {"SSL_CERT_FILE": str(authority.file)},
+            runs=arguments.runs,
+            phase_s=arguments.phase_seconds,
+            lock=arguments.lock,
+        )
+        for part in parts:
+            (folder / part).mkdir()
+        if "image" in parts:
+            compare_image(bench, aims, folder / "image", arguments.tags)
+        if "repository" in parts:
+            compare_repository(bench, aims, folder / "repository", arguments.tags)
+        if "bytes" in parts:
+            compare_bytes(bench, aims, folder / "bytes", authority, arguments)
+        if "heads" in parts:
+            with bench.alone():
+                compare_heads(folder / "heads", arguments.heads)
+    aims.show()
     return 0
 
 

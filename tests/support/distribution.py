@@ -65,11 +65,17 @@ def _wait_until_up(process: "subprocess.Popen[bytes]", url: str, log: Path) -> b
 
 
 def _start(
-    name: str, folder: Path, host: str, auth: Mapping[str, Any] | None, tls: Certified | None
+    name: str,
+    folder: Path,
+    host: str,
+    auth: Mapping[str, Any] | None,
+    tls: Certified | None,
+    *,
+    access_log: bool,
 ) -> "subprocess.Popen[bytes]":
     config: dict[str, Any] = {
         "version": 0.1,
-        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "log": {"level": "error", "accesslog": {"disabled": not access_log}},
         "storage": {
             "filesystem": {"rootdirectory": str(folder / "data")},
             "delete": {"enabled": True},
@@ -100,18 +106,19 @@ def running_distribution(
     *,
     tls: Certified | None = None,
     program: str = OLD,
+    access_log: bool = False,
 ) -> Iterator[str]:
     """Run a registry with its storage below `tmp_path`; yields `127.0.0.1:PORT`.
 
     `program` is `OLD` or `NEW`; `auth` is the section of distribution's configuration, for example `basic_auth(tmp_path)`; with
-    `tls` it speaks https.
+    `tls` it speaks https; with `access_log` each request is a line of the file `log` in its folder.
     It has no referrers API, so clients use the fallback tag.
     """
     folder = tmp_path / program
     folder.mkdir(exist_ok=True)
     for _ in range(5):  # somebody may take the port between probe and start
         host = f"127.0.0.1:{_free_port()}"
-        process = _start(program, folder, host, auth, tls)
+        process = _start(program, folder, host, auth, tls, access_log=access_log)
         try:
             if _wait_until_up(
                 process, f"{'https' if tls else 'http'}://{host}/v2/", folder / "log"
