@@ -91,7 +91,7 @@ class Exchange:
         with self._translated(origin):
             prepared = self._prepared(request)
             prepared.extensions[REPEAT] = repeat
-            response = self._answered(prepared, request.perhaps_tls)
+            response = self._answered(prepared, origin, request.perhaps_tls)
         return StreamedResponse(
             status=response.status_code,
             url=request.url,
@@ -104,8 +104,10 @@ class Exchange:
         """Whether a `certs.d` folder says how to speak TLS with an https origin."""
         return self._trust.knows(origin)
 
-    def _answered(self, prepared: httpx.Request, perhaps_tls: Origin | None) -> httpx.Response:
-        transport = self._transport(origin_of(str(prepared.url)))
+    def _answered(
+        self, prepared: httpx.Request, origin: Origin, perhaps_tls: Origin | None
+    ) -> httpx.Response:
+        transport = self._transport(origin)
         if perhaps_tls is None or transport is not self._own:
             return transport.handle_request(prepared)
         try:
