@@ -104,6 +104,7 @@ def advisory_from(document: object, *, what: str) -> Advisory:
     if not identity or len(identity) > 200 or not identity.isprintable():
         raise IntegrityError(f"{what}: {identity[:50]!r} is no advisory id")
     what = what if identity in what else f"{what}: {identity}"
+    _check_schema(record, what)
     return Advisory(
         id=identity,
         aliases=_texts(record, "aliases", what),
@@ -120,6 +121,13 @@ def advisory_from(document: object, *, what: str) -> Advisory:
             for number, item in enumerate(_list(record, "affected", what))
         ),
     )
+
+
+def _check_schema(record: dict[str, object], what: str) -> None:
+    """Refuse a major version whose meaning we don't know; minor ones only add fields."""
+    version = _text(record, "schema_version", what) or "1.0.0"
+    if version.partition(".")[0] != "1":
+        raise IntegrityError(f"{what}: OSV schema {version[:20]!r}, this version reads 1.x")
 
 
 def affected_keys(document: object, *, what: str) -> tuple[str, tuple[tuple[str, str], ...]]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ci_registry.advisories.osv import RangeType, parse_advisory, parse_time
+from ci_registry.advisories.osv import RangeType, affected_keys, parse_advisory, parse_time
 from ci_registry.errors import IntegrityError
 from tests.support.advisories import DATA, record
 
@@ -70,6 +70,8 @@ def test_withdrawn_is_read() -> None:
         record("X-1", events=[{"introduced": "0", "repaired": "1"}]),
         record("X-1", events=[{"introduced": 0}]),  # type: ignore[dict-item]
         record("X-1", severity=[7]),
+        record("A-1", schema_version="2.0.0"),
+        record("A-1", schema_version=1),
     ],
 )
 def test_misshapen_record_is_an_error_that_names_the_file(document: object) -> None:
@@ -113,3 +115,15 @@ def test_every_real_sample_record_is_read() -> None:
     assert len(paths) == 750
     for path in paths:
         assert parse_advisory(path.read_bytes(), what=path.name).id
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "1.7.4", "1.99.0"])
+def test_later_minor_versions_of_the_schema_are_read(version: str) -> None:
+    assert _parse(record("A-1", schema_version=version, something_new=True))
+
+
+def test_several_names_of_one_release_are_one() -> None:
+    document = record("RHSA-1", "Red Hat:enterprise_linux:9::baseos", "openssl")
+    advisory = parse_advisory(json.dumps(document).encode(), what="x.json")
+    assert advisory.affected[0].ecosystem == "Red Hat:enterprise_linux:9"
+    assert affected_keys(document, what="x.json")[1] == (("Red Hat:enterprise_linux:9", "openssl"),)
