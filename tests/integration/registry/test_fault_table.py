@@ -239,7 +239,7 @@ def wrong_length(_: str, name: str) -> Action:
 
 
 def stall_inside(_: str, name: str) -> Action:
-    return Stall(duration_s=20)
+    return Stall(duration_s=20, after_bytes=5) if name in READS else Stall(duration_s=20)
 
 
 def retry_date(_: str, __: str) -> Action:
