@@ -58,14 +58,18 @@ class GoSearch:
         self._headers: dict[int, tuple[_Capture, _Capture]] = {}
         self._modules: dict[int, _Capture] = {}
         self._versions: dict[int, bytes] = {}
+        self._texts: tuple[bytes, bytes] | None = None
 
     def feed(self, piece: bytes) -> None:
         """Take in the next bytes."""
+        if self._texts is not None:
+            return
         base = self._seen - len(self._tail)
         window = self._tail + piece
         self._search(window, base)
         for capture in self._captures():
             capture.feed(window, base)
+        self._texts = next(filter(None, map(_inline, self._marks.values())), None)
         self._seen += len(piece)
         self._tail = window[-_TAIL_BYTES:]
 
@@ -111,11 +115,11 @@ class GoSearch:
         Raises:
             UnreadableError: it is one, and its information is missing or damaged.
         """
-        for start, capture in sorted(self._marks.items()):
-            raw = bytes(capture.data)
-            texts = _inline(raw) if raw[15:16] and raw[15] & 2 else self._by_address(start, raw)
-            if texts is not None and _is_version(texts[0]):
-                return _decoded(*texts)
+        if self._texts is None:
+            texts = (self._by_address(start, m.data) for start, m in sorted(self._marks.items()))
+            self._texts = next(filter(None, texts), None)
+        if self._texts is not None:
+            return _decoded(*self._texts)
         if self._marks or self.is_go:
             raise UnreadableError(
                 "Go program without readable build information: made before Go 1.13,"
@@ -123,7 +127,7 @@ class GoSearch:
             )
         return None
 
-    def _by_address(self, start: int, raw: bytes) -> tuple[bytes, bytes] | None:
+    def _by_address(self, start: int, raw: bytearray) -> tuple[bytes, bytes] | None:
         if start not in self._headers or len(raw) < _HEAD_BYTES:
             return None
         form = (">" if raw[15] & 1 else "<") + ("2Q" if raw[14] == 8 else "2I")
@@ -133,7 +137,7 @@ class GoSearch:
                 return None
             address, size = struct.unpack(form, header.data)
             texts.append(self._text(self._elf.offset_of(address), size) if size else b"")
-        return texts[0], texts[1]
+        return (texts[0], texts[1]) if _is_version(texts[0]) else None
 
     def _text(self, offset: int, size: int) -> bytes:
         """Return a text that has gone by; empty when it was not remembered."""
@@ -142,13 +146,19 @@ class GoSearch:
         return known[:size] if size <= len(known) else b""
 
 
-def _inline(raw: bytes) -> tuple[bytes, bytes] | None:
+def _inline(mark: _Capture) -> tuple[bytes, bytes] | None:
+    """Return the texts that stand behind a mark; None when they don't, or have not gone by."""
+    raw = mark.data
+    if len(raw) < _HEAD_BYTES or not raw[15] & 2:
+        return None
     version, at = _sized(raw, _HEAD_BYTES)
     modules, _ = _sized(raw, at)
-    return None if version is None or modules is None else (version, modules)
+    if version is None or modules is None or not _is_version(version):
+        return None
+    return version, modules
 
 
-def _sized(raw: bytes, at: int) -> tuple[bytes | None, int]:
+def _sized(raw: bytearray, at: int) -> tuple[bytes | None, int]:
     """Return a text with its length as a varint in front, and where it ends; None when it does not fit."""
     size = 0
     for number, byte in enumerate(raw[at : at + 5]):
@@ -156,7 +166,7 @@ def _sized(raw: bytes, at: int) -> tuple[bytes | None, int]:
         if byte < 0x80:
             start = at + number + 1
             end = start + size
-            return (raw[start:end], end) if end <= len(raw) else (None, end)
+            return (bytes(raw[start:end]), end) if end <= len(raw) else (None, end)
     return None, at
 
 

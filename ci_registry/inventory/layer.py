@@ -12,7 +12,7 @@ from ci_registry.inventory.interest import (
     interest_in,
 )
 from ci_registry.inventory.limits import KIB, Limits
-from ci_registry.inventory.programs import look_into
+from ci_registry.inventory.programs import look_into, may_be_of_the_system
 from ci_registry.inventory.reading import UnreadableError
 from ci_registry.inventory.sums import Sums
 from ci_registry.inventory.tar_stream import Header, Kind, TarStream
@@ -211,7 +211,7 @@ def _program(tar: TarStream, header: Header, left_bytes: int) -> Entry:
     path, kind = header.path, header.kind
     if header.size_bytes < _SMALLEST_PROGRAM_BYTES or tar.peek(4) != b"\x7fELF":
         return Entry(path, kind)
-    found = look_into(tar.pieces())
+    found = look_into(tar.pieces(), with_sums=may_be_of_the_system(path))
     if found is None:
         return Entry(path, kind)
     if len(found.content) > left_bytes:

@@ -16,6 +16,7 @@ from ci_registry.inventory.sums import Sums
 
 WINDOW_BYTES = 24 * MIB
 """How much of the end of a program is at hand when all of it has gone by."""
+_SYSTEM_FOLDERS = ("usr/", "bin/", "sbin/", "lib/", "lib64/")
 _RUST_SECTION = b".dep-v0"
 _MOST_AUDIT_BYTES = 16 * MIB
 
@@ -75,11 +76,17 @@ class _Reader:
         return found
 
 
-def look_into(pieces: Iterator[bytes]) -> Program | None:
+def may_be_of_the_system(path: str) -> bool:
+    """Whether an OS package may bring a program at this path, so that its checksum is of interest."""
+    return path.startswith(_SYSTEM_FOLDERS) and not path.startswith("usr/local/")
+
+
+def look_into(pieces: Iterator[bytes], *, with_sums: bool = True) -> Program | None:
     """Return what an ELF file says about packages; None when it says nothing.
 
     Args:
         pieces: all of the file.
+        with_sums: whether its checksums are wanted; they cost more than all the rest.
     """
     first = next(pieces, b"")
     while len(first) < HEAD_BYTES and (more := next(pieces, b"")):
@@ -88,16 +95,17 @@ def look_into(pieces: Iterator[bytes]) -> Program | None:
     if elf is None:
         return None
     search, window = GoSearch(elf, first[:HEAD_BYTES]), _Window()
-    sums = Sums() if search.is_go else None
+    sums = Sums() if search.is_go and with_sums else None
     for piece in _with(first, pieces):
         search.feed(piece)
-        window.add(piece)
+        if not search.is_go:
+            window.add(piece)
         if sums is not None:
             sums.update(piece)
     program = _go(search) or _rust(elf, window)
     if program is None:
         return None
-    if sums is None and not window.start:
+    if sums is None and with_sums and not window.start:
         sums = Sums()
         for piece in window:
             sums.update(piece)

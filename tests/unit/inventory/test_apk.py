@@ -187,3 +187,11 @@ def test_a_checksum_that_is_no_base64_is_left_out() -> None:
     packages, problems = apk(record.replace(line, "Z:Q1!!!!") + "\n\n")
     assert ([p.name for p in packages], problems) == (["a"], [])
     assert base64.b64decode(line[4:]).hex() == "11f6ad8ec52a2984abaafd7c3b516503785c2072"
+
+
+def test_a_database_of_200_000_files_is_condensed_and_read() -> None:
+    lines = [f"F:usr/bin/d{n}\nR:f{n}\nZ:Q1{'A' * 27}=\n" for n in range(200_000)]
+    condensed = condense_apk(("P:big\nV:1-r0\n" + "".join(lines) + "\n").encode())
+    file = ImageFile(path=DATABASE, real=DATABASE, content=condensed, layer=0, diff_id="sha256:0")
+    packages, problems, claims = read_apk([file], ALPINE)
+    assert (len(packages), problems, len(claims)) == (1, [], 200_000)

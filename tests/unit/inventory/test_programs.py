@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ci_registry.findings import Inventory
 from ci_registry.inventory import programs
 from ci_registry.inventory.golang import read_golang
-from ci_registry.inventory.programs import Program, look_into
+from ci_registry.inventory.programs import Program, look_into, may_be_of_the_system
 from ci_registry.inventory.reading import ImageFile, Reading
 from ci_registry.inventory.rust import read_rust
 from tests.support.images import Files, ImageSpec, make_layout
@@ -187,6 +187,23 @@ def test_a_large_program_is_not_held_in_memory(monkeypatch: pytest.MonkeyPatch) 
     assert len(purls(old, 10_000)) == 4
     far = looked(rust_program(CRATES) + bytes(0), 1000)
     assert far.problem == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("usr/bin/a", True),
+        ("bin/a", True),
+        ("usr/local/bin/a", False),
+        ("a", False),
+        ("app/a", False),
+    ],
+)
+def test_checksums_are_taken_where_os_packages_put_programs(path: str, wanted: bool) -> None:
+    assert may_be_of_the_system(path) is wanted
+    found = look_into(pieces(go_program()), with_sums=wanted)
+    assert found is not None
+    assert bool(found.sums) is wanted
 
 
 # --- Rust
