@@ -39,7 +39,7 @@ from ci_registry.findings import Gap
 from ci_registry.oci.digest import digest_of
 from ci_registry.oci.manifest import Descriptor
 from ci_registry.oci.reference import parse_reference
-from ci_registry.registry_server.options import Answer, Corrupt, Fault, Stall, Truncate
+from ci_registry.registry_server.options import Answer, Corrupt, Fault, Reset, Stall, Truncate
 from ci_registry.scanners.osv import OsvScanner
 from ci_registry.secret import Masker
 from ci_registry.wiring.basis import Caller, read_basis
@@ -263,6 +263,15 @@ def test_next_reference_is_tried_when_a_registry_fails(
     assert fetched.location.startswith(registry.host)
     assert [note.partition(":")[0] for note in fetched.notes] == ["not used"]
     assert any(f"{first} can't be had" in text for text in place.said)
+
+
+def test_next_reference_is_tried_when_an_answer_never_comes(
+    place: Place, registry: RunningRegistry, reference: str
+) -> None:
+    place.push(reference)
+    with running_registry(faults=[Fault(action=Reset(), times=0)]) as broken:
+        folder = place.pull(f"{broken.host}/sec/advisories:latest", reference)
+    assert folder.exists()
 
 
 def test_next_reference_is_tried_when_nobody_listens(place: Place, reference: str) -> None:
