@@ -1,6 +1,7 @@
 """Tags that stand beside an image instead of naming one: the fallback tag of referrers, and cosign's own."""
 
 from ci_registry.oci.digest import Digest, is_digest
+from ci_registry.oci.reference import is_tag
 from ci_registry.registry.referrers import is_fallback_tag
 
 COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
@@ -8,8 +9,9 @@ COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
 
 
 def cosign_tags(subject: Digest) -> tuple[str, ...]:
-    """Return the tags under which cosign keeps what belongs to `subject`."""
-    return tuple(f"{subject.algorithm}-{subject.hex}{suffix}" for suffix in COSIGN_SUFFIXES)
+    """Return the tags under which cosign keeps what belongs to `subject`; for sha512 they are too long to exist."""
+    names = (f"{subject.algorithm}-{subject.hex}{suffix}" for suffix in COSIGN_SUFFIXES)
+    return tuple(name for name in names if is_tag(name))
 
 
 def is_cosign_tag(tag: str) -> bool:

@@ -97,6 +97,9 @@ class ImageCopier:
         )
         pushed = self._uploads.ensure(blobs_of(missing), image=image)
         by_digest = not tags or any(attached.all for attached in found)
+        by_digest = (
+            by_digest or selection.root.digest.algorithm != "sha256"
+        )  # a tag alone means sha256
         for manifest in missing:
             if manifest is not selection.root or by_digest:
                 self._push(manifest.digest, manifest, selection)

@@ -281,10 +281,7 @@ class Layout:
     def push(self, reference: str, body: bytes, media_type: str) -> PushedManifest:
         """Put manifest bytes under a tag or digest; the tag moves when it is elsewhere."""
         manifest = parse_manifest(body, media_type)
-        algorithm = Digest(reference).algorithm if is_digest(reference) else "sha256"
-        digest = digest_of(body, algorithm)
-        if is_digest(reference) and reference != digest:
-            raise IntegrityError(f"manifest has digest {digest}, not {reference}")
+        digest = self._digest_for(reference, body)
         listed = manifest.descriptor if manifest.subject is None else referrer_descriptor(manifest)
         descriptor = dataclasses.replace(listed, digest=digest)
         self.push_blob(descriptor, lambda: iter((body,)))
@@ -293,6 +290,16 @@ class Layout:
             self._write_index(with_entry(self._index().entries, manifest, descriptor, tag))
         subject = manifest.subject.digest if manifest.subject is not None else None
         return PushedManifest(digest=digest, subject=subject)
+
+    def _digest_for(self, reference: str, body: bytes) -> Digest:
+        """Return the digest to store a manifest under: of its own name, or the one it is here under."""
+        if not is_digest(reference):
+            long = digest_of(body, "sha512")
+            return long if self.size_of(long) == len(body) else digest_of(body)
+        digest = digest_of(body, Digest(reference).algorithm)
+        if reference != digest:
+            raise IntegrityError(f"manifest has digest {digest}, not {reference}")
+        return digest
 
     def delete(self, digest: Digest) -> None:
         """Delete a manifest and every tag on it; blobs that it alone used stay."""

@@ -1,7 +1,6 @@
 """A repository in a remote registry, over the OCI distribution API 1.1."""
 
 import threading
-import urllib.parse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -42,15 +41,10 @@ from ci_registry.registry.referrers import (
     referrer_descriptor,
 )
 from ci_registry.registry.session import Session
+from ci_registry.registry.tag_pages import tag_pages
 from ci_registry.registry.uploads import Uploader
-from ci_registry.strict import as_list, as_object, as_text, parse_json
 
-MAX_PAGES = 20_000
-"""Of a list of tags: some registries give no more than 50 at a time."""
-MAX_TAGS = 1_000_000
 _UNNAMED_TYPES = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
-_SMALLEST_PAGE = 50
-"""A list without `Link` that is shorter than any registry's page is complete."""
 
 
 class RemoteRegistry:
@@ -132,6 +126,8 @@ class RemoteRepository:
         self._fallback = FallbackList(self, session, writers or FallbackWriters())
         self._lock = threading.Lock()
         self._attached: dict[Digest, frozenset[Digest]] = {}
+        self._long_names: dict[Digest, Digest] = {}
+        """What was put under another digest than sha256, by its sha256: its tags get that digest too."""
 
     @property
     def name(self) -> str:
@@ -221,13 +217,13 @@ class RemoteRepository:
             AccessError: no push right, or the tag exists and is immutable.
         """
         manifest = parse_manifest(body, media_type)
-        algorithm = Digest(reference).algorithm if is_digest(reference) else "sha256"
-        digest = digest_of(body, algorithm)
-        if is_digest(reference) and digest != reference:
-            raise IntegrityError(f"the manifest has digest {digest}, not {reference}")
+        digest = self._digest_of(reference, body)
+        url = self._manifest_url(reference)
+        if not is_digest(reference) and digest.algorithm != "sha256":
+            url += f"?digest={digest}"  # registries that don't know this parameter take sha256
         response = self._session.send(
             "PUT",
-            self._manifest_url(reference),
+            url,
             self._write,
             headers={"Content-Type": manifest.media_type, **condition},
             body=lambda: iter((body,)),
@@ -241,6 +237,18 @@ class RemoteRepository:
         return PushedManifest(
             digest=digest, subject=Digest(subject) if kept else None, confirmed=confirmed
         )
+
+    def _digest_of(self, reference: str, body: bytes) -> Digest:
+        """Return the digest to store a manifest under: of its own name, or the one it was put under before."""
+        if not is_digest(reference):
+            digest = digest_of(body)
+            return self._long_names.get(digest, digest)
+        digest = digest_of(body, Digest(reference).algorithm)
+        if digest != reference:
+            raise IntegrityError(f"the manifest has digest {digest}, not {reference}")
+        if digest.algorithm != "sha256":
+            self._long_names[digest_of(body)] = digest
+        return digest
 
     def _push_failure(self, response: Response, reference: str) -> CiRegistryError:
         if not is_digest(reference):
@@ -368,39 +376,4 @@ class RemoteRepository:
 
     def tag_pages(self) -> Iterator[tuple[str, ...]]:
         """Yield the tags page by page as the registry lists them, each tag once."""
-        most = self._session.quirks.tags_per_page
-        first = self._session.url(f"{self._repository}/tags/list?n={most}")
-        url, linked = first, False
-        tags: set[str] = set()
-        for _ in range(MAX_PAGES):
-            response = self._session.send("GET", url, self._read)
-            if response.status == 404:
-                return
-            if not response.ok:
-                raise self._failure(response, f"list the tags of {self.name}")
-            page = self._parsed_tags(response)
-            new = tuple(tag for tag in dict.fromkeys(page) if tag not in tags)
-            tags.update(new)
-            if len(tags) > MAX_TAGS:
-                raise RegistryError(f"{self.name} has more than {MAX_TAGS} tags")
-            yield new
-            url = self._session.page_after(response)
-            if url and page and not new:
-                break  # it leads in a circle
-            linked = linked or bool(url)
-            if not url and not linked and new and len(page) >= _SMALLEST_PAGE:
-                url = f"{first}&last={urllib.parse.quote(page[-1])}"  # a registry that pages without Link
-            if not url:
-                return
-        raise RegistryError(f"{self.name} lists tags without an end")
-
-    def _parsed_tags(self, response: Response) -> list[str]:
-        what = f"tag list of {self.name}"
-        document = as_object(
-            parse_json(response.body, what=what, max_bytes=len(response.body)), what=what
-        )
-        tags = [as_text(tag, what=what) for tag in as_list(document.get("tags") or [], what=what)]
-        wrong = next((tag for tag in tags if not is_tag(tag)), None)
-        if wrong is not None:
-            raise IntegrityError(f"{what} holds what is no tag: {wrong[:140]!r}")
-        return tags
+        return tag_pages(self._session, self._repository, self._read)
