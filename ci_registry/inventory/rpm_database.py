@@ -14,7 +14,7 @@ _NDB_MAGIC = b"RpmP"
 _MOST_PACKAGES = 100_000
 _COUNTER_BYTES = 4
 """Under key 0 stands the highest number in use, which is no package."""
-_MOST_STEPS = 20_000
+_MOST_STEPS = 100_000
 """Of 1,000 instructions of SQLite's machine; a large honest database needs some hundred."""
 
 
@@ -71,7 +71,7 @@ def _rows(database: sqlite3.Connection) -> Iterator[bytes]:
     kind = database.execute("SELECT type FROM sqlite_master WHERE name = 'Packages'").fetchall()
     if kind != [("table",)]:
         raise UnreadableError("rpm database: it has no table of packages")
-    health = database.execute("PRAGMA quick_check(1)").fetchone()
+    health = database.execute("PRAGMA quick_check('Packages')").fetchone()
     rows = database.execute(
         "SELECT blob FROM Packages ORDER BY hnum LIMIT ?", (_MOST_PACKAGES + 1,)
     )
