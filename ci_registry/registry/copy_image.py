@@ -96,10 +96,9 @@ class ImageCopier:
             selection, is_there if selection.root.digest == root.digest else None
         )
         pushed = self._uploads.ensure(blobs_of(missing), image=image)
-        by_digest = not tags or any(attached.all for attached in found)
-        by_digest = (
-            by_digest or selection.root.digest.algorithm != "sha256"
-        )  # a tag alone means sha256
+        # put under a tag alone, it would be known by its sha256 only
+        is_long = selection.root.digest.algorithm != "sha256"
+        by_digest = not tags or is_long or any(attached.all for attached in found)
         for manifest in missing:
             if manifest is not selection.root or by_digest:
                 self._push(manifest.digest, manifest, selection)
