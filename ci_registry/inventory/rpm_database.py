@@ -71,7 +71,6 @@ def _rows(database: sqlite3.Connection) -> Iterator[bytes]:
     kind = database.execute("SELECT type FROM sqlite_master WHERE name = 'Packages'").fetchall()
     if kind != [("table",)]:
         raise UnreadableError("rpm database: it has no table of packages")
-    health = database.execute("PRAGMA quick_check('Packages')").fetchone()
     rows = database.execute(
         "SELECT blob FROM Packages ORDER BY hnum LIMIT ?", (_MOST_PACKAGES + 1,)
     )
@@ -79,6 +78,7 @@ def _rows(database: sqlite3.Connection) -> Iterator[bytes]:
         if count == _MOST_PACKAGES:
             raise UnreadableError(f"rpm database: more than {_MOST_PACKAGES} packages")
         yield blob if isinstance(blob, bytes) else b""
+    health = database.execute("PRAGMA quick_check('Packages')").fetchone()
     if health != ("ok",):
         raise UnreadableError(f"rpm database: damaged (SQLite: {str(health)[:200]})")
 

@@ -333,6 +333,15 @@ def test_entries_that_share_a_chain_are_refused() -> None:
         list(rpm_headers(bytes(data)))
 
 
+def test_packages_in_front_of_a_damaged_page_are_still_listed() -> None:
+    whole = bytearray(rpm_sqlite(*[rpm_header(name=f"p{n}", vendor="v" * 300) for n in range(200)]))
+    middle = len(whole) // 2
+    whole[middle : middle + 9000] = bytes(9000)
+    packages, problems = rpm(bytes(whole))
+    assert 0 < len(packages) < 200
+    assert "damaged" in problems[0]
+
+
 def test_a_view_instead_of_a_table_is_not_asked() -> None:
     with closing(sqlite3.connect(":memory:")) as database:
         database.execute(
