@@ -33,7 +33,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 @click.option(
     "--users",
     type=_FILE,
-    help="Ask for a password; lines NAME:scrypt$…, see `serve hash-password`.",
+    help="Ask for a password; made by `serve hash-password`, or by `htpasswd -B`.",
 )
 @click.option(
     "--token-auth",
@@ -54,6 +54,13 @@ _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
     show_default=True,
     metavar="DURATION",
     help="How long content that no tag leads to stays after it was last used; `never`: for good.",
+)
+@click.option(
+    "--drain-timeout",
+    default="10s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long SIGTERM waits for running answers.",
 )
 @click.option("--access-log", is_flag=True, help="One line of JSON per request on stderr.")
 @click.option(
@@ -90,6 +97,7 @@ def serve(context: click.Context, /, **values: Any) -> None:
         read_only=values["read_only"],
         accept_missing=values["missing_content"] == "accept",
         grace=values["gc_grace"],
+        drain=values["drain_timeout"],
         access_log=values["access_log"],
         allow_public=values["allow_public"],
         allow_public_unprotected=values["allow_public_unprotected"],

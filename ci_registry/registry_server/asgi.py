@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 from collections.abc import Awaitable, Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -26,7 +26,10 @@ from ci_registry.registry_server.message import (
 from ci_registry.registry_server.options import Options
 from ci_registry.registry_server.store import Store
 
-_THREADS = 32
+_THREADS = 256
+"""Most requests that are handled at once: a thread waits while a slow client sends its body."""
+_READERS = 8
+"""Threads that read files for answers; slow clients take none of them."""
 _BODY_TIMEOUT_S = 60.0
 """How long a handler waits for the next bytes of a body."""
 _LONGEST_LOGGED = 2000
@@ -53,18 +56,25 @@ class _BodyPipe:
     def read(self, size: int, /) -> bytes:
         """Return the next bytes; called by the handler's thread."""
         if not self._rest and not self._ended:
-            waiting = self._ahead or asyncio.run_coroutine_threadsafe(self._next(), self._loop)
+            waiting = self._ahead or self._read_ahead()
             try:
                 piece, self._ended = waiting.result(timeout=_BODY_TIMEOUT_S)
-            except TimeoutError as error:
+            except (
+                TimeoutError,
+                CancelledError,
+            ) as error:  # silent for too long, or we are stopping
                 waiting.cancel()
                 raise BodyInterruptedError from error
             self._rest = memoryview(piece)
             if not self._ended:
-                self._ahead = asyncio.run_coroutine_threadsafe(self._next(), self._loop)
+                self._read_ahead()
         piece, self._rest = bytes(self._rest[:size]), self._rest[size:]
         self.taken += len(piece)
         return piece
+
+    def _read_ahead(self) -> Future[tuple[bytes, bool]]:
+        self._ahead = asyncio.run_coroutine_threadsafe(self._next(), self._loop)
+        return self._ahead
 
     def close(self) -> None:
         """Stop reading ahead."""
@@ -120,11 +130,13 @@ class Application:
         self._events = events
         self._access_log = access_log
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="registry")
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="registry-files")
         self.transports: dict[tuple[str, int], asyncio.Transport] = {}
 
     def close(self) -> None:
         """Let the handler threads end."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._threads, self._readers):
+            pool.shutdown(wait=True, cancel_futures=True)
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """Answer one HTTP request, count it and log it."""
@@ -194,7 +206,7 @@ class Application:
         pieces = _pieces(response)
         loop = asyncio.get_running_loop()
         try:
-            while piece := await loop.run_in_executor(self._threads, next, pieces, b""):
+            while piece := await loop.run_in_executor(self._readers, next, pieces, b""):
                 part = piece if left is None else piece[:left]
                 await self._send_part(part, response, send, receive, done)
                 if left is not None:

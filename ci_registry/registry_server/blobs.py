@@ -115,7 +115,7 @@ def patch_upload(call: Call) -> Response:
     with _held(call, upload):
         _check_chunk(call, upload)
         if upload.size_bytes and call.options.later_patches_dropped:
-            for _dropped in pieces(call.request, PIECE_BYTES):
+            for _dropped in pieces(call.request, 2 * PIECE_BYTES):
                 pass
         else:
             _receive(call, upload, keep_on_interruption=True)
@@ -209,7 +209,7 @@ def _receive(call: Call, upload: Upload, *, keep_on_interruption: bool) -> None:
         raise RefusalError(413, "SIZE_INVALID", f"more than {limit} bytes")
     call.check_space(declared or 0)
     try:
-        for piece in pieces(call.request, PIECE_BYTES):
+        for piece in pieces(call.request, 2 * PIECE_BYTES):
             if upload.size_bytes + len(piece) > limit:
                 raise RefusalError(413, "SIZE_INVALID", f"more than {limit} bytes")
             call.check_space(len(piece))

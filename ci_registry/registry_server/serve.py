@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from ci_registry.cancel import Cancel
 from ci_registry.errors import (
@@ -24,8 +24,8 @@ from ci_registry.registry_server.asgi import Application, Observer
 from ci_registry.registry_server.options import Options
 from ci_registry.registry_server.store import GRACE_S, Store
 
-_STOP_S = 2
-"""How long a stop waits for running answers."""
+DRAIN_S = 2.0
+"""How long a stop waits for running answers, unless more is asked for."""
 _HEAD_TIMEOUT_S = 60.0
 """How long a new connection may take to send the head of its first request."""
 _LONGEST_INTERVAL_S = 3600.0
@@ -145,6 +145,7 @@ class EmbeddedRegistry:
         tls: TlsFiles | None = None,
         exposure: Exposure = Exposure.LOOPBACK,
         access_log: bool = False,
+        drain_s: float = DRAIN_S,
     ) -> None:
         """Prepare; nothing listens yet.
 
@@ -158,9 +159,10 @@ class EmbeddedRegistry:
             tls: serve https with these; None = plain http.
             exposure: whether other machines may reach it.
             access_log: whether each request becomes an event, one line of JSON.
+            drain_s: how long a stop waits for running answers; then it cuts them off.
         """
         self._host, self._port = host, port
-        self._tls, self._exposure = tls, exposure
+        self._tls, self._exposure, self._drain_s = tls, exposure, drain_s
         self.options = options or Options()
         self._application = Application(
             store, self.options, observer, events, access_log=access_log
@@ -208,7 +210,7 @@ class EmbeddedRegistry:
             server_header=False,
             date_header=False,
             timeout_keep_alive=60,
-            timeout_graceful_shutdown=_STOP_S,
+            timeout_graceful_shutdown=cast("Any", self._drain_s),  # it takes parts of a second too
             ssl_certfile=self._tls.certificate if self._tls else None,
             ssl_keyfile=self._tls.key if self._tls else None,
         )
@@ -233,7 +235,7 @@ class EmbeddedRegistry:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Finish running answers (for at most two seconds) and stop."""
+        """Finish running answers, as long as they may take, and stop."""
         self.stop()
 
     def stop(self) -> None:
@@ -264,6 +266,7 @@ def serve_forever(
     exposure: Exposure = Exposure.LOOPBACK,
     access_log: bool = False,
     grace_s: float | None = GRACE_S,
+    drain_s: float = DRAIN_S,
 ) -> None:
     """Serve until `cancel` is set, then stop cleanly and return; collect garbage meanwhile.
 
@@ -279,6 +282,7 @@ def serve_forever(
         exposure: whether other machines may reach it.
         access_log: whether each request becomes an event.
         grace_s: see `Store.collect`; None = never collect.
+        drain_s: how long a stop waits for running answers.
 
     Raises:
         UsageError: the host may not be listened on like this.
@@ -296,6 +300,7 @@ def serve_forever(
         tls=tls,
         exposure=exposure,
         access_log=access_log,
+        drain_s=drain_s,
     )
     if registry.options.read_only:
         grace_s = None

@@ -35,6 +35,8 @@ class ServerSettings:
     """Whether manifests are taken whose blobs or children are not there."""
     grace: str = "24h"
     """How long untagged content stays: a duration, or `never` for no garbage collection."""
+    drain: str = "10s"
+    """How long a stop waits for running answers: a duration."""
     access_log: bool = False
     allow_public: bool = False
     allow_public_unprotected: bool = False
@@ -66,6 +68,7 @@ def run_server(caller: Caller, settings: ServerSettings, announce: Callable[[str
         sparse=settings.accept_missing,
         metrics=True,
     )
+    drain_s = parse_drain(settings.drain)
     with open_store(settings.folder) as store:
         serve_forever(
             store,
@@ -79,6 +82,7 @@ def run_server(caller: Caller, settings: ServerSettings, announce: Callable[[str
             exposure=exposure,
             access_log=settings.access_log,
             grace_s=parse_grace(settings.grace),
+            drain_s=drain_s,
         )
 
 
@@ -100,13 +104,33 @@ def parse_grace(text: str) -> float | None:
     """
     if text == "never":
         return None
-    match = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
-    if match is None or int(match[1]) == 0:
+    duration_s = _duration_s(text)
+    if not duration_s:
         raise UsageError(
             f"--gc-grace {text}: not a duration such as 24h, and not `never`",
             hint="it must be longer than the longest push takes",
         )
-    return float(int(match[1]) * _UNITS_S[match[2]])
+    return duration_s
+
+
+def parse_drain(text: str) -> float:
+    """Return how long a stop waits, in seconds; `0s`: not at all.
+
+    Raises:
+        UsageError: it is no duration.
+    """
+    duration_s = _duration_s(text)
+    if duration_s is None:
+        raise UsageError(
+            f"--drain-timeout {text}: not a duration such as 30s",
+            hint="it should be shorter than the time after which your service manager kills",
+        )
+    return duration_s
+
+
+def _duration_s(text: str) -> float | None:
+    match = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
+    return float(int(match[1]) * _UNITS_S[match[2]]) if match else None
 
 
 def users_line(name: str, password: Secret, random: Callable[[int], bytes]) -> str:

@@ -20,6 +20,7 @@ from ci_registry.cancel import Cancel
 from ci_registry.errors import NetworkError, UsageError
 from ci_registry.events import Event
 from ci_registry.oci.digest import digest_of
+from ci_registry.registry_server.contents import PIECE_BYTES, MemoryContents, Upload
 from ci_registry.registry_server.message import Request
 from ci_registry.registry_server.options import Answer, Corrupt, Fault, Reset, Stall, Truncate
 from ci_registry.registry_server.serve import EmbeddedRegistry, serve_forever
@@ -207,6 +208,60 @@ def test_a_lost_client_leaves_a_resumable_upload(registry: RunningRegistry) -> N
     rest = {"Content-Range": f"{size}-{len(data) - 1}"}
     target = f"{location}?digest={digest_of(data)}"
     assert _ask(registry.host, "PUT", target, data[size:], rest)[0] == 201
+
+
+def _half_sent(host: str) -> socket.socket:
+    """Begin an upload of two bytes and send one of them."""
+    location = _ask(host, "POST", "/v2/a/blobs/uploads/")[2]["location"]
+    name, _, port = host.rpartition(":")
+    sock = socket.create_connection((name, int(port)))
+    sock.sendall(f"PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n1".encode())
+    return sock
+
+
+def test_clients_that_send_slowly_keep_nobody_else_waiting(registry: RunningRegistry) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(60):
+            stack.callback(_half_sent(registry.host).close)
+        assert _ask(registry.host, "GET", BLOB)[1] == DATA
+        assert _ask(registry.host, "HEAD", BLOB)[0] == 200
+
+
+def test_a_stop_cuts_an_upload_off_and_is_no_bug() -> None:
+    told: list[Event] = []
+    store = MemoryStore()
+    with EmbeddedRegistry(store, events=told.append, drain_s=0.1) as registry:
+        sock = _half_sent(registry.host)
+        while not any(upload.lock.locked() for upload in store._uploads.values()):
+            time.sleep(0.01)
+    sock.close()
+    store.close()
+    assert not registry.is_running
+    assert told == []
+
+
+def test_bodies_come_in_pieces_of_a_mebibyte(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    real = MemoryContents.new_upload
+
+    def new_upload(contents: MemoryContents, upload_id: str, repository: str) -> Upload:
+        upload = real(contents, upload_id, repository)
+        append = upload.append
+
+        def counted(piece: bytes) -> None:
+            sizes.append(len(piece))
+            append(piece)
+
+        upload.append = counted  # type: ignore[method-assign]
+        return upload
+
+    monkeypatch.setattr(MemoryContents, "new_upload", new_upload)
+    data = bytes(10 << 20)
+    with running_registry() as registry:
+        target = f"/v2/a/blobs/uploads/?digest={digest_of(data)}"
+        assert _ask(registry.host, "POST", target, data)[0] == 201
+    assert sum(sizes) == len(data)
+    assert min(sizes[:-1]) >= PIECE_BYTES
 
 
 def test_faults_reach_the_wire(registry: RunningRegistry) -> None:

@@ -2,9 +2,11 @@
 
 import base64
 import contextlib
+import http.client
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import bcrypt
 import pytest
 from cryptography.hazmat.primitives import serialization
 
@@ -165,7 +168,8 @@ def test_a_server_with_tls_and_users(
         (["--tls-cert", "K", "--tls-key", "C"], "cannot use"),
         (["--token-auth"], "--token-auth needs --users"),
         (["--gc-grace", "0s"], "not a duration"),
-        (["--users", "C"], "not NAME:scrypt"),
+        (["--drain-timeout", "never"], "not a duration"),
+        (["--users", "C"], "neither NAME:scrypt"),
         (["--port", "1", "export", "--folder", "."], "--port is not for `serve export`"),
     ],
 )
@@ -294,6 +298,72 @@ def test_a_collection_that_fails_is_told_and_the_server_goes_on(
     assert "garbage collection failed: the disk is gone" in str(events)
     text = store.metrics.text(stored_bytes=0, pending_uploads=0)
     assert 'gc_runs_total{result="failed"} 1\n' in text
+
+
+def test_a_second_server_of_a_folder_ends_at_once_and_names_the_first(
+    tmp_path: Path, program: dict[str, str]
+) -> None:
+    folder = str(tmp_path / "r")
+    with _served(program, "--folder", folder) as first:
+        second = _call(program, "serve", "--port", "0", "--folder", folder)
+        assert (second.returncode, second.stdout) == (4, "")
+        assert f"served by another process (pid {first.process.pid})" in second.stderr
+        with wire(first.host) as ask:
+            ask.image("team/app", "v1")  # the first one is none the worse for it
+        first.process.kill()
+        first.process.wait()
+    with _served(program, "--folder", folder) as third, wire(third.host) as ask:
+        assert ask("GET", "/v2/team/app/tags/list").json["tags"] == ["v1"]
+
+
+def test_users_of_an_htpasswd_file_log_in(tmp_path: Path, program: dict[str, str]) -> None:
+    text = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+    (tmp_path / "htpasswd").write_text(f"ann:{text.replace('$2b$', '$2y$')}\n")
+    with (
+        _served(program, "--users", str(tmp_path / "htpasswd")) as served,
+        wire(served.host) as ask,
+    ):
+        assert ask.send("GET", "/v2/", headers=_basic()).status == 200
+        assert ask.send("GET", "/v2/", headers=_basic("wrong")).status == 401
+
+
+def test_sigterm_waits_for_a_running_download_as_long_as_it_may(
+    tmp_path: Path, program: dict[str, str]
+) -> None:
+    data = os.urandom(1 << 20) * 48  # more than sockets hold on the way
+    folder = str(tmp_path / "r")
+    for drain, is_whole in (("60s", True), ("0s", False)):
+        with _served(program, "--folder", folder, "--drain-timeout", drain) as served:
+            with wire(served.host) as ask:
+                digest = ask.blob("a", data)
+            connection = http.client.HTTPConnection(served.host, timeout=60)
+            connection.request("GET", f"/v2/a/blobs/{digest}")
+            answer = connection.getresponse()
+            first = answer.read(1000)
+            served.process.send_signal(signal.SIGTERM)
+            _wait_until_refused(served.host)
+            if not is_whole:
+                served.process.wait(timeout=30)
+            rest, is_cut = b"", False
+            try:
+                rest = answer.read()
+            except (http.client.IncompleteRead, ConnectionError):
+                is_cut = True
+            served.process.communicate(timeout=30)
+            connection.close()
+            assert is_cut != is_whole
+            assert (first + rest == data) == is_whole
+
+
+def _wait_until_refused(host: str) -> None:
+    """Wait until nobody listens any more."""
+    name, _, port = host.rpartition(":")
+    while True:
+        try:
+            socket.create_connection((name, int(port)), timeout=5).close()
+        except OSError:
+            return
+        time.sleep(0.01)
 
 
 def test_a_folder_is_exported_when_nobody_serves_it(

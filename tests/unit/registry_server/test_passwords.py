@@ -1,4 +1,4 @@
-"""The users file: scrypt only, strict, and as slow for those who guess as it should be."""
+"""The users file: scrypt and bcrypt, strict, and as slow for those who guess as it should be."""
 
 import hashlib
 import secrets
@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import pytest
 
-from ci_registry.errors import ConfigError, StorageError, UsageError
+from ci_registry.errors import ConfigError, SetupError, StorageError, UsageError
 from ci_registry.registry_server.passwords import Users, hash_password
 from ci_registry.secret import Secret
-from ci_registry.wiring.server import parse_grace, users_line
+from ci_registry.wiring.server import parse_drain, parse_grace, users_line
 
 PASSWORD = "corr:ect hörse"
 
@@ -91,7 +92,9 @@ GOOD = "scrypt$15$8$1$MDEyMzQ1Njc4OWFiY2RlZg==$MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3O
     [
         "ann",
         "ann:secret",
-        "ann:$2y$05$abcdefghijklmnopqrstuuAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "ann:$2y$05$abcdefghijklmnopqrstuuAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "ann:$2y$31$abcdefghijklmnopqrstuuAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "ann:$apr1$r31.....$HqJZimcKQFAMYayBlzkrA/",
         "ann:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=",
         f":{GOOD}",
         f"ann:{GOOD.replace('$15$', '$9$')}",
@@ -104,10 +107,33 @@ GOOD = "scrypt$15$8$1$MDEyMzQ1Njc4OWFiY2RlZg==$MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3O
 )
 def test_a_wrong_line_is_refused_with_its_number(tmp_path: Path, line: str) -> None:
     path = _file(tmp_path, f"bob:{GOOD}", line)
-    with pytest.raises(ConfigError, match=r"users:2: not NAME:scrypt") as caught:
+    with pytest.raises(ConfigError, match=r"users:2: neither NAME:scrypt") as caught:
         Users.read(path, secrets.token_bytes)
     assert "serve hash-password" in caught.value.hint
     assert "secret" not in str(caught.value)
+
+
+def test_a_file_of_htpasswd_with_bcrypt_is_taken(tmp_path: Path) -> None:
+    text = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+    bob = f"bob:{text.replace('$2b$', '$2y$')}"  # as Apache writes it
+    users = Users.read(_file(tmp_path, f"ann:{text}", bob, f"eve:{GOOD}"), secrets.token_bytes)
+    for name in ("ann", "bob"):
+        assert users.check(name, PASSWORD)
+        assert not users.check(name, "wrong")
+        assert not users.check(name, "x" * 100)
+        assert not users.check(name, f"{PASSWORD}\0")
+    assert not users.check("nobody", PASSWORD)
+
+
+def test_bcrypt_without_its_package_is_told_before_anybody_logs_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = bcrypt.hashpw(b"x", bcrypt.gensalt(4)).decode()
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(SetupError, match="bcrypt is not installed") as caught:
+        Users.read(_file(tmp_path, f"ann:{text}"), secrets.token_bytes)
+    assert "ci-registry[htpasswd]" in caught.value.hint
+    Users.read(_file(tmp_path, f"ann:{GOOD}"), secrets.token_bytes)
 
 
 def test_a_file_without_users_and_one_with_a_user_twice_are_refused(tmp_path: Path) -> None:
@@ -132,6 +158,9 @@ def test_a_grace_period_is_a_duration_or_never() -> None:
         *(1.0, 120.0, 86400.0, 604800.0),
         None,
     ]
+    assert [parse_drain(text) for text in ("0s", "30s")] == [0.0, 30.0]
+    with pytest.raises(UsageError, match="--drain-timeout never"):
+        parse_drain("never")
     for text in ("", "0", "0h", "24", "1w", "-1h", "1.5h"):
         with pytest.raises(UsageError, match="not a duration"):
             parse_grace(text)
