@@ -246,6 +246,12 @@ class Authorizer:
             self._basic[repository] = login.basic
         return login.basic
 
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether no login was found so far, or none was looked for."""
+        with self._lock:
+            return not any(self._logins.values())
+
     def _login(self, repository: str) -> Credentials | None:
         with self._lock:
             if repository in self._logins:

@@ -7,7 +7,6 @@ from ci_registry.network.message import Response, StreamedResponse
 from ci_registry.oci.digest import Digest
 from ci_registry.registry.auth import Access
 from ci_registry.registry.content import verified
-from ci_registry.registry.failures import failure
 from ci_registry.registry.session import Session
 
 _EARNING_BYTES = 1024 * 1024
@@ -57,7 +56,7 @@ def _checked(response: StreamedResponse, session: Session, what: str) -> Streame
     answer = Response(
         status=response.status, url=response.url, headers=response.headers, body=body[:65536]
     )
-    raise failure(answer, doing=f"read {what}", host=session.host)
+    raise session.failure(answer, f"read {what}")
 
 
 def _after(response: StreamedResponse, done: int, what: str) -> Iterator[bytes]:

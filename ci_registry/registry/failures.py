@@ -69,7 +69,9 @@ def _line(text: str) -> str:
     return "".join(c for c in first if c.isprintable())[:_LONGEST]
 
 
-def failure(response: Response, *, doing: str, host: str, writing: bool = False) -> CiRegistryError:
+def failure(
+    response: Response, *, doing: str, host: str, writing: bool = False, is_anonymous: bool = False
+) -> CiRegistryError:
     """Return the error for an answer that is no success.
 
     Args:
@@ -77,11 +79,14 @@ def failure(response: Response, *, doing: str, host: str, writing: bool = False)
         doing: what was attempted, for example `push ghcr.io/acme/api:1.2`.
         host: the registry as users write it.
         writing: whether the push right was needed.
+        is_anonymous: whether there was no login.
     """
     said = error_of(response)
     tail = f"HTTP {response.status}{said.text}"
     if response.status in (401, 403):
-        return _refused(response.status, f"cannot {doing}: {tail}", host, writing=writing)
+        if response.status == 401 or is_anonymous:
+            return AccessError(f"cannot {doing}: {tail}", hint=login_hint(host))
+        return AccessError(f"cannot {doing}: {tail}", hint=_right_hint(host, writing=writing))
     if response.status == 404:
         hint = "create the repository first, or check its name" if writing else "check the name"
         return NotFoundError(f"cannot {doing}: {tail}", hint=hint, status=404, code=said.code)
@@ -105,14 +110,10 @@ def login_hint(host: str, *, begin: str = "log in first") -> str:
     return advice or f"{begin}: {usual}"
 
 
-def _refused(status: int, message: str, host: str, *, writing: bool) -> AccessError:
-    if status == 401:
-        hint = login_hint(host)
-    elif writing:
-        hint = f"the login for {host} has no right to push there (on GitHub: packages: write)"
-    else:
-        hint = f"the login for {host} has no right to read there"
-    return AccessError(message, hint=hint)
+def _right_hint(host: str, *, writing: bool) -> str:
+    if writing:
+        return f"the login for {host} has no right to push there (on GitHub: packages: write)"
+    return f"the login for {host} has no right to read there"
 
 
 def tag_refusal(response: Response, *, tag: str, name: str) -> AccessError | None:

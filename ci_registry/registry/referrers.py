@@ -14,7 +14,6 @@ from ci_registry.oci.manifest import (
     parse_descriptor,
 )
 from ci_registry.registry.auth import access_to
-from ci_registry.registry.failures import failure
 from ci_registry.registry.interface import Manifests
 from ci_registry.registry.session import Session
 from ci_registry.strict import as_list, as_object, parse_json
@@ -107,9 +106,7 @@ def listed_referrers(session: Session, repository: str, subject: Digest) -> tupl
             )
             return ()
         if not response.ok:
-            raise failure(
-                response, doing=f"list the referrers of {name}@{subject}", host=session.host
-            )
+            raise session.failure(response, f"list the referrers of {name}@{subject}")
         pages.append(_parsed_page(response.body, f"referrers of {name}@{subject.short}"))
         merged(*pages, subject=subject)  # too many: said before the last page
         url = session.page_after(response)

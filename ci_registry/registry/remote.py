@@ -23,7 +23,7 @@ from ci_registry.registry.auth import access_to
 from ci_registry.registry.content import verified_manifest
 from ci_registry.registry.credentials import CredentialChain, CredentialSource
 from ci_registry.registry.downloads import download
-from ci_registry.registry.failures import failure, tag_refusal
+from ci_registry.registry.failures import tag_refusal
 from ci_registry.registry.fallback_list import FallbackList
 from ci_registry.registry.fallback_writers import FallbackWriters
 from ci_registry.registry.interface import (
@@ -143,7 +143,7 @@ class RemoteRepository:
         return self._session.url(f"{self._repository}/manifests/{reference}")
 
     def _failure(self, response: Response, doing: str, *, writing: bool = False) -> CiRegistryError:
-        return failure(response, doing=doing, host=self._session.host, writing=writing)
+        return self._session.failure(response, doing, writing=writing)
 
     # --- manifests
 

@@ -7,7 +7,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
-from ci_registry.errors import RegistryError
+from ci_registry.errors import CiRegistryError, RegistryError
 from ci_registry.events import EventSink, Level, Log
 from ci_registry.network.client import HttpClient
 from ci_registry.network.message import (
@@ -138,7 +138,7 @@ class Session:
         self._learn(response)
         self._show_warnings(response.headers)
         if response.ok and is_page(response.body):
-            raise failure(response, doing=f"use the answer to {request.shown}", host=self.host)
+            raise self.failure(response, f"use the answer to {request.shown}")
         return response
 
     @contextlib.contextmanager
@@ -176,6 +176,13 @@ class Session:
                 )
             return url
         return ""
+
+    def failure(self, response: Response, doing: str, *, writing: bool = False) -> CiRegistryError:
+        """Return the error for an answer that is no success; as `failures.failure`."""
+        is_anonymous = self._authorizer.is_anonymous
+        return failure(
+            response, doing=doing, host=self.host, writing=writing, is_anonymous=is_anonymous
+        )
 
     def login_for(self, access: Access) -> Secret | None:
         """Return what a request would be sent with now, None when nothing is known yet."""

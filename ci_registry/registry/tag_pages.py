@@ -7,7 +7,6 @@ from ci_registry.errors import IntegrityError, RegistryError
 from ci_registry.network.message import Response
 from ci_registry.oci.reference import is_tag
 from ci_registry.registry.auth import Access
-from ci_registry.registry.failures import failure
 from ci_registry.registry.session import Session
 from ci_registry.strict import as_list, as_object, as_text, parse_json
 
@@ -34,7 +33,7 @@ def tag_pages(session: Session, repository: str, access: Access) -> Iterator[tup
         if response.status == 404:
             return
         if not response.ok:
-            raise failure(response, doing=f"list the tags of {name}", host=session.host)
+            raise session.failure(response, f"list the tags of {name}")
         page = _parsed(response, name)
         new = tuple(tag for tag in dict.fromkeys(page) if tag not in tags)
         tags.update(new)

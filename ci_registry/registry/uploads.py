@@ -19,7 +19,7 @@ from ci_registry.oci.digest import Digest
 from ci_registry.oci.manifest import Descriptor
 from ci_registry.registry.auth import Access, access_to
 from ci_registry.registry.content import opened_blob
-from ci_registry.registry.failures import error_of, failure
+from ci_registry.registry.failures import error_of
 from ci_registry.registry.interface import BlobOutcome, BlobSource, PushedBlob
 from ci_registry.registry.session import Session
 from ci_registry.secret import Secret
@@ -324,7 +324,7 @@ class Uploader:
             raise IntegrityError(f"{self._name} stored {said} instead of blob {digest}")
 
     def _failure(self, response: Response, doing: str, *, writing: bool = True) -> CiRegistryError:
-        return failure(response, doing=doing, host=self._session.host, writing=writing)
+        return self._session.failure(response, doing, writing=writing)
 
 
 _Body = Callable[[], Iterator[bytes]]

@@ -242,6 +242,23 @@ def test_without_a_login_the_hint_says_how_to_log_in() -> None:
     assert f"docker login {registry.host}" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("user", "hint"), [("", "log in first: docker login"), ("u", "no right to read")]
+)
+def test_a_refusal_tells_no_login_from_no_right(
+    registry: RunningRegistry, user: str, hint: str
+) -> None:
+    credentials = login(registry.host, user, "p") if user else None
+    challenge = (("WWW-Authenticate", 'Basic realm="x"'),)
+    with remote_repository(registry.host, "a/b", credentials=credentials) as repository:
+        if user:
+            registry.faults.add(Fault(action=Answer(status=401, headers=challenge)))
+        registry.faults.add(Fault(action=Answer(status=403), times=0))
+        with pytest.raises(AccessError) as caught:
+            repository.fetch("v1")
+    assert hint in caught.value.hint
+
+
 def test_push_right_is_checked_without_leaving_an_upload() -> None:
     auth = TokenAuth(key=b"k" * 32, anonymous_pull=True)
     with running_registry(users={"u": "p"}, token_auth=auth) as registry:

@@ -40,6 +40,8 @@ def test_status_decides_the_class_and_the_hint() -> None:
     denied = of(403, writing=True)
     assert isinstance(denied, AccessError)
     assert "no right to push" in denied.hint
+    nobody = failure(response(403, b""), doing="read x", host="r.example", is_anonymous=True)
+    assert nobody.hint.startswith("log in first: docker login r.example")
     assert isinstance(of(404), NotFoundError)
     for status in (400, 405, 413, 429, 500, 507):
         error = of(status)
