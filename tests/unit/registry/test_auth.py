@@ -1,7 +1,9 @@
 """Answers to challenges."""
 
 import json
+import time
 import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -51,8 +53,16 @@ def test_scopes_name_each_repository_once() -> None:
 class TokenService:
     """A token service in memory."""
 
-    def __init__(self, answer: object = None, status: int = 200, body: bytes | None = None) -> None:
+    def __init__(
+        self,
+        answer: object = None,
+        status: int = 200,
+        body: bytes | None = None,
+        *,
+        delay_s: float = 0.0,
+    ) -> None:
         self.requests: list[httpx.Request] = []
+        self._delay_s = delay_s
         self.clock = 1000.0
         self._status = status
         self._body = body
@@ -76,6 +86,7 @@ class TokenService:
     def _handle(self, request: httpx.Request) -> httpx.Response:
         request.read()
         self.requests.append(request)
+        time.sleep(self._delay_s)
         number = len(self.requests)
         body = self._body or json.dumps(self._answer or {"token": f"t{number}"}).encode()
         return httpx.Response(self._status, content=body)
@@ -141,6 +152,25 @@ def test_a_token_that_another_thread_fetched_meanwhile_is_used() -> None:
     assert len(service.requests) == 1
     second = authorizer.answer(headers(BEARER), PULL, first)
     assert reveal(second) == "Bearer t2"
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["good", "wrong password"])
+def test_many_threads_whose_token_ended_ask_once(*, refused: bool) -> None:
+    service = TokenService(status=401 if refused else 200, delay_s=0.05)
+    authorizer = service.authorizer(LOGIN)
+    ended = Secret("Bearer ended")
+
+    def ask(_number: int) -> str:
+        try:
+            return reveal(authorizer.answer(headers(BEARER), PUSH, ended))
+        except AccessError as error:
+            return error.message
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = set(pool.map(ask, range(64)))
+    assert len(service.requests) == 1
+    assert len(answers) == 1
+    assert ("refuses the login of 'u'" in answers.pop()) == refused
 
 
 def test_refresh_token_is_posted_and_not_in_the_url() -> None:
