@@ -153,6 +153,52 @@ def test_a_blob_of_another_repository_is_not_in_this_one(ask: Wire, name: str) -
     assert (answer.status, answer.code) == (400, "MANIFEST_BLOB_UNKNOWN")
 
 
+def test_a_range_counts_only_for_the_content_that_the_client_has_a_part_of(
+    ask: Wire, name: str
+) -> None:
+    target = f"/v2/{name}/blobs/{ask.blob(name, DATA)}"
+    digest = digest_of(DATA)
+    for condition, status in ((f'"{digest}"', 206), (f'"{ABSENT}"', 200), (f'W/"{digest}"', 200)):
+        headers = {"Range": "bytes=0-4", "If-Range": condition}
+        answer = ask("GET", target, headers=headers)
+        assert (answer.status, answer.body) == (status, DATA[:5] if status == 206 else DATA)
+
+
+@pytest.mark.parametrize("known", ['"{}"', 'W/"{}"', '"x", "{}"', "*"])
+def test_every_way_to_name_what_the_client_has_is_understood(
+    ask: Wire, name: str, known: str
+) -> None:
+    blob, image = ask.blob(name, DATA), ask.image(name, "v1")
+    for target, digest in ((f"blobs/{blob}", blob), ("manifests/v1", image)):
+        for method in ("GET", "HEAD"):
+            headers = {"If-None-Match": known.format(digest)}
+            assert ask(method, f"/v2/{name}/{target}", headers=headers).status == 304
+            headers = {"If-Match": known.format(digest)}
+            assert ask(method, f"/v2/{name}/{target}", headers=headers).status == 200
+            headers = {"If-Match": f'"{ABSENT}"'}
+            assert ask(method, f"/v2/{name}/{target}", headers=headers).status == 412
+
+
+def test_a_conditional_delete_is_conditional(ask: Wire, name: str) -> None:
+    digest = ask.image(name, "v1")
+    tag, manifest = f"/v2/{name}/manifests/v1", f"/v2/{name}/manifests/{digest}"
+    for target in (tag, manifest):
+        assert ask("DELETE", target, headers={"If-Match": f'"{ABSENT}"'}).status == 412
+        assert ask("HEAD", target).status == 200
+        assert ask("DELETE", target, headers={"If-Match": f'"{digest}"'}).status == 202
+        assert ask("HEAD", target).status == 404
+
+
+def test_an_immutable_tag_does_not_go_with_its_manifest(
+    ask: Wire, name: str, switch: Callable[..., None]
+) -> None:
+    digest = ask.image(name, "v1")
+    switch(immutable_tags=True)
+    answer = ask("DELETE", f"/v2/{name}/manifests/{digest}")
+    assert (answer.status, answer.code) == (409, "TAG_IMMUTABLE")
+    assert ask("HEAD", f"/v2/{name}/manifests/v1").status == 200
+
+
 def test_a_conditional_put_is_conditional(ask: Wire, name: str) -> None:
     first = ask.image(name, "v1")
     body = ask.image_bytes(name, annotations={"n": "2"})
