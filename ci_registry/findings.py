@@ -131,6 +131,10 @@ class Finding:
     `Coverage.lists`."""
     epss: float | None = None
     """Probability of use within 30 days, 0 to 1; None when nobody says."""
+    fix_state: str = ""
+    """What a scanner says about a fix: `fixed`, `not-fixed`, `wont-fix`, …; empty when it says nothing."""
+    found_by: tuple[str, ...] = ()
+    """The scanners that found it, when several were asked."""
 
     @property
     def key(self) -> tuple[str, str]:

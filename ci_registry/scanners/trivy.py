@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ci_registry.advisories.ecosystems import matchable
 from ci_registry.cache import DiskCache, remembered, remembered_sha256
-from ci_registry.errors import IntegrityError, ToolError
+from ci_registry.errors import ToolError
 from ci_registry.events import EventSink, Level, Log, ignore_events
 from ci_registry.files import read_file, storage_error
 from ci_registry.findings import ScanResult, ScanStatus
@@ -24,6 +24,7 @@ from ci_registry.scanners.coverage import coverage_of
 from ci_registry.scanners.evidence import Evidence, SeenImage
 from ci_registry.scanners.interface import ImageView, ScannerInfo
 from ci_registry.scanners.one_image import OneImage, check_one_image
+from ci_registry.scanners.outcome import read_outcome
 from ci_registry.scanners.trivy_database import (
     OpenedDatabase,
     facts_for,
@@ -307,25 +308,14 @@ def scan_arguments(
 
 def _report_of(view: ImageView, done: Completed, timeout_s: float) -> TrivyReport:
     """Read the report, whatever the exit code; without a whole one the tool has failed."""
-    if done.timed_out:
-        raise ToolError(
-            f"trivy did not finish within {timeout_s:g} s", hint="raise scan.timeout, or retry"
-        )
-    if done.exit_code < 0:
-        raise ToolError(f"trivy was killed by signal {-done.exit_code}\n{done.error_tail()}")
     path = view.work / "report.json"
-    if not path.is_file():
-        raise ToolError(
-            f"trivy ended with exit code {done.exit_code} and wrote no report\n{done.error_tail()}",
-            hint="see its last lines; retry, or use the built-in scanner: scanner: osv",
-        )
-    try:
-        return parse_report(read_file(path, max_bytes=MAX_REPORT_BYTES))
-    except IntegrityError as error:
-        raise ToolError(
-            f"trivy ended with exit code {done.exit_code} and half a report: {error.message}"
-            f"\n{done.error_tail()}"
-        ) from error
+    return read_outcome(
+        "trivy",
+        done,
+        (path,),
+        lambda: parse_report(read_file(path, max_bytes=MAX_REPORT_BYTES)),
+        timeout_s=timeout_s,
+    )
 
 
 def _nothing(view: ImageView) -> TrivyReport:

@@ -4,14 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from ci_registry.advisories.ecosystems import ecosystem_of, normal_name
-from ci_registry.advisories.match import sort_findings
 from ci_registry.advisories.osv import parse_time
 from ci_registry.advisories.severity import severity_of_word
-from ci_registry.advisories.versions import UnparsableVersionError, compare
 from ci_registry.errors import IntegrityError
-from ci_registry.findings import Finding, Inventory, Package, Severity
+from ci_registry.findings import Finding, Inventory
 from ci_registry.scanners.evidence import SeenPackage
+from ci_registry.scanners.reported import Reported, findings_from
 from ci_registry.strict import as_list, as_object, as_text, parse_json
 
 MAX_REPORT_BYTES = 512 * 1024 * 1024
@@ -32,29 +30,8 @@ _NAMED_BY_TARGET = frozenset(
     {"dotnet-core", "nuget", "packages-props", "composer-vendor", "composer"}
 )
 """Types whose packages have no path of their own: the target is the file."""
+_FIX_STATES = {"unknown": "", "affected": "not-fixed", "will_not_fix": "wont-fix"}
 _Json = Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reported:
-    """One vulnerability as trivy reports it."""
-
-    id: str
-    vendor_ids: tuple[str, ...]
-    kind: str
-    """purl type."""
-    name: str
-    version: str
-    path: str
-    purl: str
-    layer: str
-    fixed_version: str
-    severity: Severity
-    severity_source: str
-    severities: tuple[tuple[str, str], ...]
-    title: str
-    url: str
-    published_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +170,12 @@ def _reported(result: _Json, entry: _Json, identity: str, what: str) -> Reported
         title=lines[0][:200] if lines else "",
         url=_text(entry, "PrimaryURL", what),
         published_at=_published(entry, what),
+        fix_state=_fix_state(_text(entry, "Status", what)),
     )
+
+
+def _fix_state(word: str) -> str:
+    return _FIX_STATES.get(word, word.replace("_", "-"))
 
 
 def _published(entry: _Json, what: str) -> datetime | None:
@@ -223,62 +205,4 @@ def _severities(entry: _Json, what: str) -> tuple[tuple[str, str], ...]:
 
 def findings_of(report: TrivyReport, inventory: Inventory) -> tuple[Finding, ...]:
     """Make findings, on our own packages where we have them; duplicates are merged."""
-    known: dict[tuple[str, str, str], list[Package]] = {}
-    for package in inventory.packages:
-        key = _key(package.ecosystem, package.name, package.version)
-        known.setdefault(key, []).append(package)
-    findings: dict[tuple[str, str, str], Finding] = {}
-    for item in report.reported:
-        for package in _packages_of(item, known.get(_key(item.kind, item.name, item.version), [])):
-            finding = _finding(item, package, inventory)
-            findings.setdefault((finding.id, package.purl, package.path), finding)
-    return sort_findings(list(findings.values()))
-
-
-def _key(kind: str, name: str, version: str) -> tuple[str, str, str]:
-    return kind, normal_name("PyPI", name) if kind == "pypi" else name, version.removeprefix("0:")
-
-
-def _packages_of(item: Reported, candidates: list[Package]) -> list[Package]:
-    """Return our package at trivy's path, else those of that name and version, else trivy's own."""
-    if exact := [package for package in candidates if item.path and package.path == item.path]:
-        return exact
-    if candidates:
-        return candidates
-    return [
-        Package(
-            ecosystem=item.kind,
-            name=item.name,
-            version=item.version,
-            purl=item.purl or f"pkg:{item.kind}/{item.name}@{item.version}",
-            layer=item.layer,
-            path=item.path,
-        )
-    ]
-
-
-def _finding(item: Reported, package: Package, inventory: Inventory) -> Finding:
-    return Finding(
-        id=item.id,
-        aliases=tuple(sorted(set(item.vendor_ids) - {item.id})),
-        package=package,
-        severity=item.severity,
-        severity_source="" if item.severity is Severity.UNKNOWN else item.severity_source,
-        severities=item.severities,
-        fixed_versions=_fixes(item, package, inventory),
-        title=item.title,
-        url=item.url,
-        published_at=item.published_at,
-    )
-
-
-def _fixes(item: Reported, package: Package, inventory: Inventory) -> tuple[str, ...]:
-    """Split trivy's list of fixes; those below the installed version are of another branch."""
-    fixes = tuple(dict.fromkeys(f for part in item.fixed_version.split(",") if (f := part.strip())))
-    ecosystem = ecosystem_of(package.ecosystem, inventory.distribution)
-    installed = package.source_version or package.version
-    try:
-        above = tuple(fix for fix in fixes if compare(ecosystem, fix, installed) > 0)
-    except UnparsableVersionError:
-        return fixes
-    return above or fixes
+    return findings_from(report.reported, inventory)
