@@ -85,7 +85,8 @@ def choose_tags(tags: Iterable[str], patterns: tuple[str, ...]) -> tuple[CopyIte
     ]
     if not chosen:
         what = f"no tag matches {' or '.join(patterns)}" if images else "there are no tags"
-        raise NotFoundError(f"{what}: nothing to copy", hint="list them: ci-registry ls")
+        hint = f"it has {', '.join(images[-3:])}" if images else "check the name and the login"
+        raise NotFoundError(f"{what}: nothing to copy", hint=hint)
     return tuple(CopyItem(source=tag, tag=tag) for tag in chosen)
 
 

@@ -41,6 +41,8 @@ def image(project: Project) -> MadeImage:
     ("arguments", "said"),
     [
         (("inspect", "{name}:v12"), ("{name}:v12 does not exist", "did you mean v1.2")),
+        (("copy", "{name}", "oci:x", "--tags", "z*"), ("no tag matches z*", "it has v1.1, v1.2")),
+        (("copy", "{name}s", "oci:x", "--all-tags"), ("there are no tags", "check the name")),
         (("inspect", "{name}"), ("{name}:latest does not exist", "it has v1.1, v1.2")),
         (("copy", "{name}:zzz", "oci:x"), ("{name}:zzz does not exist", "it has v1.1, v1.2")),
         (("copy", "{name}", "oci:x"), ("{name}:latest does not exist", "it has")),
