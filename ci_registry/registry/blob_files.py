@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import IO
 
 from ci_registry.files import storage_error
+from ci_registry.oci.digest import Digest
 from ci_registry.registry.content import CHUNK_BYTES
+
+
+def blob_path(folder: Path, digest: Digest) -> Path:
+    """Return where content stands in an OCI image layout, which a served folder is as well."""
+    return folder / "blobs" / digest.algorithm / digest.hex
 
 
 class Incoming:

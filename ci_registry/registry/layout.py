@@ -21,7 +21,7 @@ from ci_registry.oci.manifest import (
     parse_manifest,
 )
 from ci_registry.oci.platform import Platform, normalise_platform
-from ci_registry.registry.blob_files import incoming, link, pieces
+from ci_registry.registry.blob_files import blob_path, incoming, link, pieces
 from ci_registry.registry.companions import is_companion
 from ci_registry.registry.content import (
     bounded,
@@ -169,7 +169,7 @@ class Layout:
     def blob_path(self, digest: Digest) -> Path:
         """Return where a blob is, or would be."""
         checked = Digest(digest)
-        return self.path / "blobs" / checked.algorithm / checked.hex
+        return blob_path(self.path, checked)
 
     def size_of(self, digest: Digest) -> int | None:
         """Return the size of a blob, None when it is absent."""

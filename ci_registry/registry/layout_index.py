@@ -44,17 +44,17 @@ class LayoutIndex:
         descriptors = tuple(
             known.get(id(entry)) or parse_descriptor(entry, what=where) for entry in entries
         )
-        return LayoutIndex(_bytes_of(entries), entries, descriptors)
+        return LayoutIndex(index_bytes(entries), entries, descriptors)
 
 
-def _bytes_of(entries: Iterable[dict[str, object]]) -> bytes:
+def index_bytes(entries: Iterable[dict[str, object]]) -> bytes:
     """Return the bytes of an `index.json`, one entry a line."""
     lines = ",\n  ".join(json.dumps(entry) for entry in entries)
     head = f'{{\n "schemaVersion": 2,\n "mediaType": "{media_types.OCI_INDEX}",\n "manifests": ['
     return f"{head}\n  {lines}\n ]\n}}\n".encode() if lines else f"{head}]\n}}\n".encode()
 
 
-EMPTY_INDEX = LayoutIndex(_bytes_of(()), [], ())
+EMPTY_INDEX = LayoutIndex(index_bytes(()), [], ())
 
 
 def check_marker(marker: bytes, *, where: str) -> None:

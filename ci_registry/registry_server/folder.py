@@ -12,6 +12,7 @@ from typing import BinaryIO
 from ci_registry.errors import StorageError
 from ci_registry.files import remove_tree, storage_error
 from ci_registry.oci.digest import Digest, Hasher, is_digest
+from ci_registry.registry.blob_files import blob_path
 from ci_registry.registry_server.contents import PIECE_BYTES, Upload
 from ci_registry.registry_server.file_operations import FileOperations
 from ci_registry.registry_server.message import FilePart
@@ -107,7 +108,7 @@ class FolderContents:
             operations.sync_folder(folder.parent)
 
     def _path(self, digest: Digest) -> Path:
-        return self._folder / "blobs" / digest.algorithm / digest.hex
+        return blob_path(self._folder, digest)
 
     def new_upload(self, upload_id: str, repository: str) -> Upload:
         """Start an upload."""

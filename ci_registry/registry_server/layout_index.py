@@ -1,15 +1,15 @@
 """Writes `oci-layout` and `index.json`, so that a folder of the registry is an OCI image layout too."""
 
-import json
 from pathlib import Path
 
 from ci_registry.files import write_atomic
-from ci_registry.oci import media_types
+from ci_registry.oci.manifest import Descriptor
+from ci_registry.registry.layout_entries import entry_of
+from ci_registry.registry.layout_index import LAYOUT_FILE, index_bytes
 from ci_registry.registry_server.catalog import Catalog
 from ci_registry.registry_server.schema import StoredManifest
 
 INDEX = "index.json"
-_TAG = "org.opencontainers.image.ref.name"
 
 
 def write_layout_index(folder: Path, catalog: Catalog) -> None:
@@ -18,23 +18,15 @@ def write_layout_index(folder: Path, catalog: Catalog) -> None:
     Raises:
         StorageError: they can't be written.
     """
-    index = {
-        "schemaVersion": 2,
-        "mediaType": media_types.OCI_INDEX,
-        "manifests": [_entry(name, manifest) for name, manifest in catalog.roots()],
-    }
-    write_atomic(folder / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-    write_atomic(folder / INDEX, json.dumps(index, indent=1) + "\n")
+    write_atomic(folder / "oci-layout", LAYOUT_FILE)
+    entries = [entry_of(_descriptor(manifest), name) for name, manifest in catalog.roots()]
+    write_atomic(folder / INDEX, index_bytes(entries))
 
 
-def _entry(name: str, manifest: StoredManifest) -> dict[str, object]:
-    entry: dict[str, object] = {
-        "mediaType": manifest.media_type,
-        "digest": manifest.digest,
-        "size": manifest.size,
-    }
-    if manifest.artifact_type and manifest.subject:
-        entry["artifactType"] = manifest.artifact_type
-    if name:
-        entry["annotations"] = {_TAG: name}
-    return entry
+def _descriptor(manifest: StoredManifest) -> Descriptor:
+    return Descriptor(
+        media_type=manifest.media_type,
+        digest=manifest.digest,
+        size=manifest.size,
+        artifact_type=manifest.artifact_type if manifest.subject else "",
+    )
