@@ -12,7 +12,6 @@ from ci_registry.advisories.ecosystems import (
     normal_name,
     os_kind_of,
 )
-from ci_registry.advisories.releases import is_end_of_life
 from ci_registry.findings import (
     AdvisoryDatabase,
     Coverage,
@@ -22,6 +21,7 @@ from ci_registry.findings import (
     Gap,
     Package,
 )
+from ci_registry.inventory.os_release import with_end_of_life
 from ci_registry.scanners.evidence import Evidence, SeenPackage
 
 MAX_PURLS = 50
@@ -74,7 +74,7 @@ def _distribution(evidence: Evidence) -> Distribution | None:
     told = (
         distribution.end_of_life,
         evidence.end_of_life,
-        is_end_of_life(distribution, evidence.now),
+        with_end_of_life(distribution, evidence.now).end_of_life,
     )
     ended = True if True in told else False if False in told else None
     return replace(distribution, end_of_life=ended)

@@ -65,7 +65,7 @@ def test_help_lists_every_command_and_the_exit_codes(capsys: Capture) -> None:
         (["plna"], "No such command 'plna'. Did you mean 'plan'?"),
         (["config", "shw"], "No such command 'shw'. Did you mean 'show'?"),
         (["run", "--imge", "x"], "'--image'"),
-        (["scan"], "Missing argument 'TARGET'"),
+        (["scan"], "Name an image or layout"),
         (["run", "--format", "yaml"], "'yaml' is not one of 'text', 'json'"),
         (["serve", "--port", "99999"], "99999 is not in the range 0<=x<=65535"),
         (["sign", "ghcr.io/a/b", "--result", "none.json"], "'none.json' does not exist"),
