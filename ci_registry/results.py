@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from ci_registry.comparison import BaseAttribution, Change, Comparison
 from ci_registry.errors import ExitCode
 from ci_registry.findings import CoverageGap, Finding, Inventory, ScanResult, Severity
 from ci_registry.oci.digest import Digest
@@ -169,6 +170,12 @@ class JudgedFinding:
     waiver_id: str = ""
     reason: str = ""
     """For waived ones: owner, reason and expiry in one line."""
+    from_base: bool | None = None
+    """Whether only packages of the base image have it; None when the base is not known."""
+    change: Change | None = None
+    """How it stands to the baseline; None when there is none."""
+    change_detail: str = ""
+    """Of a worsened one: what it was before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +238,8 @@ class Decision:
     waiver_notes: tuple[WaiverNote, ...] = ()
     not_after: datetime | None = None
     """The earliest expiry of what the decision leans on: waivers and accepted gaps."""
+    comparison: Comparison | None = None
+    """With the baseline; None when none is named and no rule asks for one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,6 +281,8 @@ class ImageResult:
     """Of the index, or of the manifest when there is no index."""
     platforms: tuple[PlatformImage, ...] = ()
     scans: tuple[ScanResult, ...] = ()
+    bases: tuple[BaseAttribution, ...] = ()
+    """What is known of the base image, per platform."""
     decision: Decision | None = None
     published: tuple[PublishedReference, ...] = ()
     signed: bool = False

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from ci_registry.comparison import Baseline, Comparison
 from ci_registry.config.model import FailOn
 from ci_registry.findings import FindingKind, ScanResult, Severity
+from ci_registry.policy.baseline import Standing, compare_with_baseline
 from ci_registry.policy.coverage import JudgedCoverage, judge_coverage
 from ci_registry.policy.explain import rule_sentence
 from ci_registry.policy.groups import Group, group_findings
@@ -47,6 +49,7 @@ def judge(
     scans: tuple[ScanResult, ...],
     platforms: tuple[str, ...],
     now: datetime,
+    baseline: Baseline | None = None,
 ) -> Decision:
     """Return the verdict of one image and everything that explains it.
 
@@ -58,9 +61,15 @@ def judge(
         scans: one for each platform, in any order.
         platforms: the platforms that must have been scanned.
         now: an aware time.
+        baseline: what findings are compared with; None when none is named.
     """
     book = _WaiverBook(waivers, image, repositories, now)
-    counted = tuple(_Counted(group=g, waivers=book.covering(g)) for g in group_findings(scans))
+    groups = group_findings(scans)
+    compared = compare_with_baseline(policy, groups, baseline, scans)
+    counted = tuple(
+        _Counted(group=group, waivers=book.covering(group), standing=standing)
+        for group, standing in zip(groups, compared.standings, strict=True)
+    )
     places = tuple(dict.fromkeys((*platforms, *sorted(scan.platform for scan in scans))))
     scans = tuple(sorted(scans, key=lambda scan: places.index(scan.platform)))
     outcomes = {
@@ -77,16 +86,23 @@ def judge(
         now=now,
     )
     return _decision(
-        policy, counted=counted, outcomes=outcomes, coverage=coverage, book=book, now=now
+        policy,
+        counted=counted,
+        outcomes=outcomes,
+        coverage=coverage,
+        book=book,
+        now=now,
+        comparison=compared.comparison,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Counted:
-    """A group, and the waivers that cover all of it."""
+    """A group, the waivers that cover all of it, and how it stands to the baseline."""
 
     group: Group
     waivers: tuple[Waiver, ...]
+    standing: Standing
 
     def is_selected(self, policy: Policy, rule: Rule) -> bool:
         """Whether `rule` is about it, waived or not."""
@@ -95,6 +111,7 @@ class _Counted:
             severity,
             has_fix=self.group.has_fix,
             known_exploited=self.group.finding.known_exploited,
+            is_new=self.standing.is_new,
         )
 
 
@@ -194,6 +211,7 @@ def _decision(
     coverage: JudgedCoverage,
     book: _WaiverBook,
     now: datetime,
+    comparison: Comparison | None,
 ) -> Decision:
     worst = [max(found, key=lambda o: (o.verdict.rank, o.count)) for found in outcomes.values()]
     verdicts = [outcome.verdict for outcome in worst] + [verdict for verdict, _ in coverage.reasons]
@@ -207,12 +225,13 @@ def _decision(
         policy_source=policy.source,
         policy_digest=policy.digest,
         decided_at=now,
-        reasons=_reasons(policy, worst, coverage, findings),
+        reasons=_reasons(policy, worst, coverage, findings, comparison),
         rules=tuple(replace(o, verdict=_in_mode(policy, o.verdict)) for o in worst),
         findings=findings,
         gaps=_worst_gaps_first(coverage.gaps),
         waiver_notes=tuple(book.notes()),
         not_after=_not_after(policy, counted, coverage),
+        comparison=comparison,
     )
 
 
@@ -251,6 +270,9 @@ def _judged(
         rule_id=rule_id,
         waiver_id=", ".join(w.id for w in item.waivers),
         reason=reason,
+        from_base=group.from_base,
+        change=item.standing.change,
+        change_detail=item.standing.detail,
     )
 
 
@@ -259,16 +281,25 @@ def _reasons(
     worst: list[RuleOutcome],
     coverage: JudgedCoverage,
     findings: tuple[JudgedFinding, ...],
+    comparison: Comparison | None,
 ) -> tuple[str, ...]:
     found = list(coverage.reasons)
     found += [(o.verdict, _rule_reason(policy, o)) for o in worst if o.verdict is not Verdict.PASS]
     found.sort(key=lambda item: -item[0].rank)
+    if comparison is not None and comparison.problem and _leans_on_new(policy, worst):
+        found.append((Verdict.PASS, f"every finding counts as new: {comparison.problem}"))
     if found:
         return tuple(dict.fromkeys(text for _, text in found))
     listed = {f.finding.key for f in findings if f.treatment is Treatment.LISTED}
     waived = {f.finding.key for f in findings if f.treatment is Treatment.WAIVED}
     tail = f", {len(waived)} waived" if waived else ""
     return (f"no rule objects: 0 blocking findings, {len(listed)} listed{tail}",)
+
+
+def _leans_on_new(policy: Policy, worst: list[RuleOutcome]) -> bool:
+    """Whether a rule that counts only what is new objects."""
+    objecting = {outcome.rule_id for outcome in worst if outcome.verdict is not Verdict.PASS}
+    return any(rule.only_new and rule.id in objecting for rule in policy.rules)
 
 
 def _rule_reason(policy: Policy, outcome: RuleOutcome) -> str:

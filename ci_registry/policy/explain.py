@@ -36,6 +36,10 @@ def explain_policy(policy: Policy) -> str:
             f"A scan without a list of known exploited vulnerabilities, or with one older than {days:g} "
             "days, is incomplete."
         )
+    if policy.asks_for_new:
+        lines.append(
+            "Without a baseline, or with one that can't be used, every finding counts as new."
+        )
     lines.append("Findings that no rule names are listed and change nothing.")
     lines.extend(f"Accepted gap {_gap_sentence(item)}" for item in policy.accepted_gaps)
     lines.append(
@@ -79,6 +83,8 @@ def _findings(rule: Rule, count: int) -> str:
         tails.append(f"{'is' if count == 1 else 'are'} known to be exploited")
     if rule.only_fixed:
         tails.append(f"{'has' if count == 1 else 'have'} a fix")
+    if rule.only_new:
+        tails.append(f"{'is' if count == 1 else 'are'} new or worse than in the baseline")
     return text + (f" that {' and '.join(tails)}" if tails else "")
 
 

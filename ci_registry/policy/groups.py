@@ -29,6 +29,14 @@ class Group:
         return bool(self.finding.fixed_versions)
 
     @property
+    def from_base(self) -> bool | None:
+        """Whether only packages of the base image have it; None when that is not known."""
+        answers = {m.package.from_base for m in self.members}
+        if False in answers:
+            return False
+        return None if None in answers else True
+
+    @property
     def versions(self) -> tuple[str, ...]:
         """Every version found, sorted."""
         return tuple(sorted({m.package.version for m in self.members if m.package.version}))
@@ -48,13 +56,13 @@ def group_findings(scans: tuple[ScanResult, ...]) -> tuple[Group, ...]:
     members: dict[tuple[str, str, str], list[Finding]] = {}
     for scan in scans:
         for finding in scan.findings:
-            key = (scan.platform, names[finding.id][0], _package_identity(finding))
+            key = (scan.platform, names[finding.id][0], package_identity(finding))
             members.setdefault(key, []).append(finding)
     groups = [_group(key[0], found, names[found[0].id]) for key, found in members.items()]
     return tuple(sorted(groups, key=lambda g: (*_order(g.finding), g.platform)))
 
 
-def _package_identity(finding: Finding) -> str:
+def package_identity(finding: Finding) -> str:
     """Return the purl without version; packages without a purl must not fall together."""
     package = finding.package
     return package.purl_without_version or f"{package.ecosystem} {package.name}"

@@ -40,10 +40,21 @@ class Rule:
     """Count only findings for which a fixed version exists."""
     known_exploited: bool = False
     """Count only findings that a list of known exploited vulnerabilities names."""
+    only_new: bool = False
+    """Count only findings that are new or worse than in the baseline; without one all are."""
 
-    def selects(self, severity: Severity, *, has_fix: bool, known_exploited: bool = False) -> bool:
+    def selects(
+        self,
+        severity: Severity,
+        *,
+        has_fix: bool,
+        known_exploited: bool = False,
+        is_new: bool = True,
+    ) -> bool:
         """Whether the rule counts a finding of this (mapped) severity."""
-        if (self.only_fixed and not has_fix) or (self.known_exploited and not known_exploited):
+        if (self.only_fixed and not has_fix) or (self.only_new and not is_new):
+            return False
+        if self.known_exploited and not known_exploited:
             return False
         if self.severity is not None:
             return severity is self.severity
@@ -90,6 +101,11 @@ class Policy:
     def uses_kev(self) -> bool:
         """Whether a rule asks for known exploited vulnerabilities."""
         return any(rule.known_exploited for rule in self.rules)
+
+    @property
+    def asks_for_new(self) -> bool:
+        """Whether a rule counts only what is new."""
+        return any(rule.only_new for rule in self.rules)
 
     def effective(self, severity: Severity) -> Severity:
         """Return the severity that the rules see."""

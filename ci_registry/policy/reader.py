@@ -67,6 +67,7 @@ class _Rule:
     on_exceed: Action | None = field(default=None, metadata={"key": "onExceed"})
     only_fixed: bool | None = field(default=None, metadata={"key": "onlyFixed"})
     known_exploited: bool | None = field(default=None, metadata={"key": "knownExploited"})
+    only_new: bool | None = field(default=None, metadata={"key": "onlyNew"})
     line: int = field(default=0, metadata={"line": True})
 
 
@@ -218,6 +219,7 @@ def _rules(items: tuple[_Rule, ...]) -> tuple[Rule, ...]:
                 on_exceed=item.on_exceed or Action.BLOCK,
                 only_fixed=bool(item.only_fixed),
                 known_exploited=bool(item.known_exploited),
+                only_new=bool(item.only_new),
             )
         )
     return tuple(rules)
