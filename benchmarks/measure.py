@@ -38,6 +38,8 @@ class Rows:
     requests: list[tuple[int, int]] = field(default_factory=list)
     """Of the source and of the target."""
     trouble: str = ""
+    last_name: str = ""
+    """The name that its last run was given."""
 
     @property
     def wall(self) -> float:
@@ -134,22 +136,18 @@ class Bench:
         self._lock = lock
         self._number = 0
 
-    @property
-    def last_name(self) -> str:
-        """The name that the last run of a tool was given."""
-        return f"n{self._number}"
-
     def compare(
         self,
         title: str,
         task: Callable[[Tool, str], Argv | None],
         *,
         sides: tuple[Side, Side] | None = None,
+        once: tuple[str, ...] = (),
         after: Callable[[], None] = lambda: None,
     ) -> Results:
         """Run a task with every tool in turn; it gets the tool and a name that was never used before.
 
-        Rounds alternate the order. No round begins when the time of a task is over.
+        Those named by `once` are in the first round only. Rounds alternate the order. No round begins when the time of a task is over.
         """
         able = [tool for tool in self._tools if task(tool, "x") is not None]
         results = {tool.name: Rows() for tool in able}
@@ -159,7 +157,7 @@ class Bench:
                 if number and time.monotonic() > until:
                     break
                 for tool in able if number % 2 == 0 else reversed(able):
-                    if number and _is_out(results, tool.name):
+                    if number and (tool.name in once or _is_out(results, tool.name)):
                         continue
                     self._one(tool, task, results[tool.name], sides)
                     after()
@@ -177,7 +175,8 @@ class Bench:
         sides: tuple[Side, Side] | None,
     ) -> None:
         self._number += 1
-        argv = task(tool, self.last_name)
+        rows.last_name = f"n{self._number}"
+        argv = task(tool, rows.last_name)
         assert argv is not None
         before = [side.total() for side in sides or ()]
         run(argv, self._env, rows)

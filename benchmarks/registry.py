@@ -158,7 +158,7 @@ def compare_repository(bench: Bench, aims: Aims, folder: Path, tags: int) -> Non
                     ),
                     sides=sides,
                 )
-                synced = f"{far}/{bench.last_name}/app"
+                synced = f"{far}/{cold[OURS].last_name}/app"
                 again = bench.compare(
                     f"copy {tags} tags again, nothing to do, {where}",
                     copy_all(f"{near}/app", lambda _, synced=synced: synced, tags),  # type: ignore[misc]
@@ -189,14 +189,14 @@ def _compare_with_api(bench: Bench, folder: Path, tags: int) -> None:
             relay_to(target.host, ROUND_TRIP_S) as far,
         ):
             slow = ("skopeo", "oras", CRANE)
-            bench.compare(
+            cold = bench.compare(
                 f"copy {tags} tags, cold, with the referrers API, at 20 ms",
                 copy_all(
                     f"{near}/app", lambda name: f"{far}/{name}/app", tags, without=(*slow, DEEP)
                 ),
                 sides=(source, target),
             )
-            synced = f"{far}/{bench.last_name}/app"
+            synced = f"{far}/{cold[OURS].last_name}/app"
             bench.compare(
                 f"copy {tags} tags again, nothing to do, with the referrers API, at 20 ms",
                 copy_all(f"{near}/app", lambda _: synced, tags, without=slow),
@@ -239,8 +239,9 @@ def _move(
     pushed = bench.compare(
         f"push {what}",
         lambda tool, name: tool.push and tool.push(large.path, f"{host}/{name}/big:v1", plain),
+        once=("skopeo",),
     )
-    reference = f"{host}/{bench.last_name}/big:v1"
+    reference = f"{host}/{pushed[OURS].last_name}/big:v1"
     pulled = bench.compare(
         f"pull {what}",
         lambda tool, _: tool.pull and tool.pull(reference, there, plain),

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ci_registry.errors import IntegrityError
-from ci_registry.oci.digest import Digest, Hasher
+from ci_registry.oci.digest import Digest
 from ci_registry.oci.manifest import Descriptor, Index, Manifest, parse_manifest
+from ci_registry.registry.hashing import AsideHasher
 from ci_registry.registry.interface import BlobSource
 
 CHUNK_BYTES = 256 * 1024
@@ -22,16 +23,16 @@ def verified(
     Raises:
         IntegrityError: at the end when they differ, or as soon as there are more bytes than `size_bytes`.
     """
-    hasher = Hasher(digest.algorithm)
     sized = chunks if size_bytes is None else _sized(chunks, size_bytes, what=what)
     held = b""
-    for chunk in sized:
-        if not chunk:
-            continue
-        hasher.update(chunk)
-        if held:
-            yield held
-        held = chunk
+    with contextlib.closing(AsideHasher(digest.algorithm)) as hasher:
+        for chunk in sized:
+            if not chunk:
+                continue
+            hasher.update(chunk)
+            if held:
+                yield held
+            held = chunk
     if hasher.digest != digest:
         raise IntegrityError(
             f"{what}: the bytes have digest {hasher.digest}, expected {digest}",
