@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from itertools import accumulate
 from typing import Any
 
 from ci_registry.errors import IntegrityError
@@ -12,6 +13,10 @@ MAX_JSON_DEPTH = 64
 _MAX_SIZE = 2**63 - 1
 """Sizes are int64 in the specifications."""
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+"""A string, or what an unfinished one goes on to; possessive, so that no input is gone through twice."""
+_STEP_OF_BRACKET = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in _STEP_OF_BRACKET)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -36,24 +41,9 @@ def _no_constant(text: str) -> float:
 
 def _depth_of(data: bytes) -> int:
     """Return the deepest nesting of brackets outside strings, without recursion."""
-    depth = deepest = 0
-    inside = escaped = False
-    for byte in data:
-        if inside:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:
-                escaped = True
-            elif byte == 0x22:
-                inside = False
-        elif byte == 0x22:
-            inside = True
-        elif byte in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"]}":
-            depth -= 1
-    return deepest
+    brackets = _STRING.sub(b"", data).translate(None, _NO_BRACKETS)
+    steps = map(_STEP_OF_BRACKET.__getitem__, brackets)
+    return max(accumulate(steps, initial=0))
 
 
 def parse_json(

@@ -143,3 +143,37 @@ def test_shapes_are_checked_by_name() -> None:
         with pytest.raises(IntegrityError) as caught:
             check(wrong, what="manifest.size")
         assert caught.value.message.startswith(f"manifest.size: {words}")
+
+
+def _depth_byte_by_byte(data: bytes) -> int:
+    depth = deepest = 0
+    inside = escaped = False
+    for byte in data:
+        if inside:
+            inside = escaped or byte != ord('"')
+            escaped = not escaped and byte == ord("\\")
+        elif byte == ord('"'):
+            inside = True
+        elif byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
+
+
+@given(st.lists(st.sampled_from([bytes([byte]) for byte in b'[]{}"\\a,\n'])).map(b"".join))
+@settings(max_examples=100)
+def test_depth_of_anything_is_what_a_look_at_each_byte_says(inner: bytes) -> None:
+    data = b"[" * MAX_JSON_DEPTH + inner
+    deep = _depth_byte_by_byte(data) > MAX_JSON_DEPTH
+    with pytest.raises(IntegrityError) as caught:
+        parse_json(data, what="x")
+    assert ("nested" in str(caught.value)) == deep
+
+
+@pytest.mark.parametrize("text", [b'"', b'"\\"', b'"a', b'"a\\'])
+def test_strings_without_an_end_take_no_time(text: bytes) -> None:
+    data = b"[" * 65 + text * 500_000
+    with pytest.raises(IntegrityError):
+        parse_json(data, what="x")
