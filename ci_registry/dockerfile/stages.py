@@ -297,6 +297,29 @@ def first_run(
     return None
 
 
+def final_base(
+    dockerfile: Dockerfile, target: str = "", arguments: BuildArguments | None = None
+) -> BaseImage | None:
+    """Return the image that the layers of `target` lie on, stages between them passed; None: `scratch`.
+
+    Raises:
+        BuildError: see `reachable_stages`.
+    """
+    arguments = arguments or BuildArguments()
+    resolved = resolve_stages(dockerfile, arguments, target)
+    stage = resolved[find_stage(dockerfile, target).index]
+    while stage.parent is not None:
+        stage = resolved[stage.parent]
+    if stage.base == SCRATCH:
+        return None
+    return BaseImage(
+        reference=stage.base,
+        platform=stage.platform or arguments.platform,
+        role=Role.FROM,
+        line=stage.stage.origin.first_line,
+    )
+
+
 def bases_of(
     dockerfile: Dockerfile, target: str = "", arguments: BuildArguments | None = None
 ) -> tuple[BaseImage, ...]:

@@ -1,7 +1,7 @@
 """Inspects an image: proves every blob and every diff id, and takes the inventory of each platform."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
@@ -77,7 +77,7 @@ def inspect_image(
     """
     selection = select_images(root, read, requested, limits)
     with _Pool(cancel, workers) as pool:
-        reader = _LayerReader(
+        reader = LayerReader(
             open_blob, limits, pool.cancel, on_event, image, layer_cache, is_proven
         )
         tasks = [*reader.tasks(selection.images), *_other_tasks(selection.others, reader)]
@@ -123,7 +123,9 @@ class _Pool:
             self.cancel.set("another layer failed")
 
 
-class _LayerReader:
+class LayerReader:
+    """Reads the layers of one image, each once, from the cache where it has them."""
+
     def __init__(  # noqa: PLR0917 - one caller
         self,
         open_blob: OpenBlob,
@@ -134,6 +136,7 @@ class _LayerReader:
         cache: LayerCache | None,
         is_proven: IsProven,
     ) -> None:
+        """See `inspect_image`."""
         self.open_blob = open_blob
         self.cancel = cancel
         self._limits = limits
@@ -212,7 +215,7 @@ class _LayerReader:
         return on_bytes
 
 
-def _other_tasks(others: Iterable[Manifest], reader: _LayerReader) -> Iterator[Callable[[], None]]:
+def _other_tasks(others: Iterable[Manifest], reader: LayerReader) -> Iterator[Callable[[], None]]:
     def task_for(descriptor: Descriptor, what: str) -> Callable[[], None]:
         return lambda: verify_blob(descriptor, reader.open_blob, cancel=reader.cancel, what=what)
 
@@ -234,11 +237,11 @@ def _compare_diff_ids(candidate: Candidate, layers: dict[Digest, Layer]) -> None
 
 
 def _platform_image(
-    candidate: Candidate, layers: dict[Digest, Layer], reader: _LayerReader
+    candidate: Candidate, layers: dict[Digest, Layer], reader: LayerReader
 ) -> PlatformImage:
     manifest = candidate.manifest
     stack = [layers[descriptor.digest] for descriptor in manifest.layers]
-    tree, found, files_count = _merged(candidate, stack, reader)
+    tree, found, files_count = merged(manifest.layers, candidate.platform, stack, reader)
     diff_ids = tuple(str(d) for d in candidate.config.diff_ids)
     contents = read_contents(tree, found, diff_ids)
     inventory = Inventory(
@@ -260,8 +263,8 @@ def _platform_image(
     )
 
 
-def _merged(
-    candidate: Candidate, stack: list[Layer], reader: _LayerReader
+def merged(
+    layers: Sequence[Descriptor], platform: Platform, stack: list[Layer], reader: LayerReader
 ) -> tuple[ImageTree, tuple[Found, ...], int]:
     """Merge the layers; read those again in which a link made further files important."""
     tree = ImageTree(stack)
@@ -270,8 +273,7 @@ def _merged(
     if not missing:
         return tree, found, count
     for number, paths in missing.items():
-        descriptor = candidate.manifest.layers[number]
-        what = f"layer {number + 1} of {candidate.platform}"
-        stack[number] = reader.read(descriptor, what, paths)
+        what = f"layer {number + 1} of {platform}"
+        stack[number] = reader.read(layers[number], what, paths)
     tree = ImageTree(stack)
     return tree, *files_of_interest(tree)

@@ -57,6 +57,7 @@ def decide_image(
         scanner=run.scanner,
         database=run.database,
         policy_source=run.policy_source,
+        final_bases=image.final_bases,
         problems=tuple(problems),
         notes=image.notes + _existing_notes(image, settings.publish.on_existing),
     )

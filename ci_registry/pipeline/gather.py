@@ -9,12 +9,13 @@ from ci_registry.ci.context import CiContext
 from ci_registry.ci.tags import PlannedTag, plan_tags
 from ci_registry.config.load import destinations
 from ci_registry.config.model import BuilderChoice, ImageSettings, Settings
+from ci_registry.dockerfile.model import Dockerfile
 from ci_registry.dockerfile.parse import parse_dockerfile
-from ci_registry.dockerfile.stages import BuildArguments, bases_of
+from ci_registry.dockerfile.stages import SCRATCH, BuildArguments, bases_of, final_base
 from ci_registry.errors import CiRegistryError, ExitCode, UsageError
 from ci_registry.files import read_file
 from ci_registry.oci.reference import Reference
-from ci_registry.pipeline.plan import ExistingTag, GatheredImage, PlanProblem
+from ci_registry.pipeline.plan import ExistingTag, FinalBase, GatheredImage, PlanProblem
 from ci_registry.registry.interface import Repository
 
 _MAX_DOCKERFILE_BYTES = 4 * 1024 * 1024
@@ -50,7 +51,10 @@ def gather_image(
     dockerfile = "" if imported else dockerfile_name(image)
     if imported:
         problems += _import_problems(image, sources.project)
-    bases = () if imported else _read_dockerfile(image, dockerfile, sources.project, problems)
+    parsed = None
+    if not imported:
+        parsed = _read_dockerfile(image, dockerfile, sources.project, problems)
+    bases, final = _bases(image, parsed, problems)
     tags = _tags(image, context, problems)
     places = _destinations(settings, name, problems)
     probes: tuple[tuple[str, Probe], ...] = ()
@@ -63,6 +67,7 @@ def gather_image(
         pulled=str(pull or ""),
         dockerfile_name=dockerfile,
         bases=bases,
+        final_bases=final,
         tags=tags,
         destinations=places,
         probes=probes,
@@ -106,8 +111,8 @@ def _problem(error: CiRegistryError) -> PlanProblem:
 
 def _read_dockerfile(
     image: ImageSettings, name: str, project: Path, problems: list[PlanProblem]
-) -> tuple[str, ...]:
-    """Return the base images that the target needs; what is wrong goes into `problems`."""
+) -> Dockerfile | None:
+    """Return the Dockerfile; what is wrong goes into `problems`."""
     path, context = project / name, project / image.context
     if not context.is_dir():
         problems.append(
@@ -115,27 +120,45 @@ def _read_dockerfile(
                 message=f"the build context {image.context} is no folder", file=image.context
             )
         )
-        return ()
+        return None
     if not path.is_file():
         hint = "name it with --dockerfile" if not image.dockerfile else ""
         problems.append(PlanProblem(message=f"there is no {name}", hint=hint, file=name))
-        return ()
+        return None
     try:
         text = read_file(path, max_bytes=_MAX_DOCKERFILE_BYTES).decode("utf-8", "surrogateescape")
-        parsed = parse_dockerfile(text, file=name)
-        references = [
-            base.reference
-            for platform in image.platforms
-            for base in bases_of(
-                parsed,
-                image.target,
-                BuildArguments(values=image.build_args, platform=platform),
-            )
-        ]
-        return tuple(dict.fromkeys(references))
+        return parse_dockerfile(text, file=name)
     except CiRegistryError as error:
         problems.append(_problem(error))
-        return ()
+        return None
+
+
+def _bases(
+    image: ImageSettings, dockerfile: Dockerfile | None, problems: list[PlanProblem]
+) -> tuple[tuple[str, ...], tuple[FinalBase, ...]]:
+    """Return the images that the target needs, and those that its last stage lies on."""
+    if dockerfile is None:
+        return (), ()
+    references: dict[str, None] = {}
+    final: list[FinalBase] = []
+    try:
+        for platform in image.platforms:
+            arguments = BuildArguments(values=image.build_args, platform=platform)
+            references |= dict.fromkeys(
+                base.reference for base in bases_of(dockerfile, image.target, arguments)
+            )
+            base = final_base(dockerfile, image.target, arguments)
+            final.append(
+                FinalBase(
+                    platform=str(platform),
+                    reference=base.reference if base else SCRATCH,
+                    base_platform=str(base.platform if base else platform),
+                )
+            )
+    except CiRegistryError as error:
+        problems.append(_problem(error))
+        return (), ()
+    return tuple(references), tuple(final)
 
 
 def _tags(

@@ -33,6 +33,18 @@ class ExistingTag:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FinalBase:
+    """The image that the last stage lies on, for one platform."""
+
+    platform: str
+    """Of the image that is built."""
+    reference: str
+    """As in the Dockerfile, arguments put in; `scratch` when there is none."""
+    base_platform: str
+    """Of the base; another one only with `FROM --platform`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatheredImage:
     """What was read about one image before anything is decided."""
 
@@ -43,6 +55,7 @@ class GatheredImage:
     dockerfile_name: str
     """Path as the user knows it; relative to the project."""
     bases: tuple[str, ...] = ()
+    final_bases: tuple[FinalBase, ...] = ()
     tags: tuple[PlannedTag, ...] = ()
     destinations: tuple[Reference, ...] = ()
     probes: tuple[tuple[str, Probe], ...] = ()
@@ -98,6 +111,8 @@ class ImagePlan:
     scanner: str
     database: str
     policy_source: str
+    final_bases: tuple[FinalBase, ...] = ()
+    """One per platform; none for images that are not built from a Dockerfile."""
     problems: tuple[PlanProblem, ...] = ()
     notes: tuple[str, ...] = ()
 
