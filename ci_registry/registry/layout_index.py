@@ -10,7 +10,7 @@ from ci_registry.oci.manifest import Descriptor, parse_descriptor
 from ci_registry.registry.layout_entries import tag_of
 from ci_registry.strict import as_list, as_object, parse_json
 
-MAX_INDEX_BYTES = 16 * 1024 * 1024
+MAX_INDEX_BYTES = 64 * 1024 * 1024
 LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
 
 

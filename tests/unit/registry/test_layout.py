@@ -351,3 +351,14 @@ def test_sha512_blobs_and_manifests_keep_their_name(tmp_path: Path) -> None:
     assert layout.push(long, body, media_types.OCI_MANIFEST).digest == long
     assert layout.fetch(long).digest == long
     assert isinstance(long, Digest)
+
+
+def test_layout_with_100_000_tags_is_read(tmp_path: Path) -> None:
+    make_layout(tmp_path, TWO_PLATFORMS[0])
+    index = json.loads((tmp_path / "index.json").read_text())
+    entry = index["manifests"][0]
+    index["manifests"] = [
+        entry | {"annotations": {TAG_ANNOTATION: f"v{i}"}} for i in range(100_000)
+    ]
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    assert len(Layout(tmp_path).tags()) == 100_000
