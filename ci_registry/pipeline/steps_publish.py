@@ -13,10 +13,12 @@ from ci_registry.errors import (
     AccessError,
     CiRegistryError,
     IntegrityError,
+    NetworkError,
     RegistryError,
 )
 from ci_registry.events import Log
 from ci_registry.inventory.inspect import InspectedImage
+from ci_registry.oci.digest import Digest
 from ci_registry.oci.manifest import Descriptor
 from ci_registry.oci.reference import Reference, parse_reference
 from ci_registry.pipeline.attest import attest_inventory
@@ -255,8 +257,12 @@ def _move(
             if before is not None and _is_kept(image, run, place, planned, before):
                 return
             run.cancel.check()
-            target.push(tag_name, root.body, root.media_type)
-            written.append(f"{place.name}:{tag_name}")
+            try:
+                target.push(tag_name, root.body, root.media_type)
+            except NetworkError:
+                if not _is_at(target, tag_name, root.digest):
+                    raise  # else only the answer was lost
+            written.append(tag_name)
             if before is not None:
                 _note(image, place, previous=(tag_name, str(before.digest)))
         if target.fetch(tag_name).digest != root.digest:
@@ -264,15 +270,32 @@ def _move(
                 f"{place.name}:{tag_name} points at another image after it was moved"
             )
     except CiRegistryError as error:
-        moved = [f"{p.name}:{t}" for p in image.places for t in p.tags_moved]
-        moved += written
-        if moved:
+        if moved := _moved_so_far(image, place, written):
             error.hint = f"already moved: {', '.join(moved)}. {error.hint}".strip()
         raise
     _note(image, place, moved=tag_name)
     run.on_event(
         Log(message=f"{place.name}:{tag_name} → {root.digest}", image=image.name, step="tag")
     )
+
+
+def _is_at(target: Repository, tag: str, digest: Digest) -> bool:
+    try:
+        found = target.resolve(tag)
+    except CiRegistryError:
+        return False
+    return found is not None and found.digest == digest
+
+
+def _moved_so_far(image: ImageRun, place: Reference, written: list[str]) -> list[str]:
+    """Return every tag that stands at the image now, with where it was; `written` is not noted yet."""
+    moved = []
+    for done in image.places:
+        previous = dict(done.previous)
+        for tag in (*done.tags_moved, *(written if done.name == place.name else ())):
+            was = f" (was {previous[tag]})" if tag in previous else ""
+            moved.append(f"{done.name}:{tag}{was}")
+    return moved
 
 
 def _is_kept(

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,8 @@ from ci_registry.oci.digest import is_digest
 from ci_registry.pipeline.images import image_result
 from ci_registry.pipeline.state import ImageRun, RunContext
 from ci_registry.pipeline.steps_publish import publish, sign, tag, upload
+from ci_registry.registry.interface import PushedBlob
+from ci_registry.registry.transfer import blobs_of, manifests_of
 from ci_registry.results import CaseStatus, StepStatus, Verdict
 from ci_registry.signers.native import NativeSigner
 from tests.support.memory_repository import MemoryRepository
@@ -145,6 +148,32 @@ def test_results_stand_in_the_order_of_the_settings(tmp_path: Path, world: World
     _run_all(image, run)
     assert [place.name for place in image.places] == [FIRST, SECOND]
     assert [p.name for p in image_result(image, (), run).published] == [FIRST, SECOND]
+
+
+def test_a_destination_that_takes_no_blob_does_not_hold_up_the_others(
+    tmp_path: Path, world: World
+) -> None:
+    image, run = make_judged_image(tmp_path), make_context(tmp_path, world)
+    layout = image.layout
+    assert layout is not None
+    wanted = {blob.digest for blob in blobs_of(manifests_of(layout, layout.root()))}
+    first, second = world.registries[FIRST], world.registries[SECOND]
+    second_has_all = threading.Event()
+    push_to_first, push_to_second = first.push_blob, second.push_blob
+
+    def slowly(*args: Any, **more: Any) -> PushedBlob:
+        _wait_for(second_has_all)
+        return push_to_first(*args, **more)
+
+    def watched(*args: Any, **more: Any) -> PushedBlob:
+        pushed = push_to_second(*args, **more)
+        if wanted <= set(second.blobs):
+            second_has_all.set()
+        return pushed
+
+    first.push_blob, second.push_blob = slowly, watched  # type: ignore[method-assign]
+    upload(image, run)
+    assert first.blobs == second.blobs
 
 
 # --- the guard next to the writing
@@ -319,6 +348,42 @@ def test_a_tag_that_fails_lists_what_was_moved_and_rolls_nothing_back(
     assert _tag_digest(world, SECOND, "main") == old
     assert image.published[SECOND].tags_moved == ("abc1234",)
     assert image.published[SECOND].previous == ()
+
+
+def test_each_moved_tag_is_listed_with_where_it_was(tmp_path: Path, world: World) -> None:
+    image, run = make_judged_image(tmp_path), make_context(tmp_path, world)
+    old = _other_image(world.registries[FIRST], "main")
+
+    def fail(reference: str) -> None:
+        if reference == "main":
+            raise NetworkError("mirror.example: connection reset", hint="try again")
+
+    world.registries[SECOND].before_push = fail
+    for step in (upload, publish, sign):
+        step(image, run)
+    with pytest.raises(NetworkError) as caught:
+        tag(image, run)
+    assert f"{FIRST}:main (was {old})" in caught.value.hint
+    assert caught.value.exit_code == ExitCode.INFRASTRUCTURE
+    world.registries[SECOND].before_push = lambda _reference: None
+    tag(image, run)
+    for place in (FIRST, SECOND):
+        assert _tag_digest(world, place, "main") == image.digest
+
+
+def test_a_tag_whose_answer_was_lost_counts_as_moved(tmp_path: Path, world: World) -> None:
+    image, run = make_judged_image(tmp_path), make_context(tmp_path, world)
+    old = _other_image(world.registries[FIRST], "main")
+
+    def lose_the_answer(reference: str) -> None:
+        if reference == "main":
+            raise NetworkError("registry.example: connection reset")
+
+    world.registries[FIRST].after_push = lose_the_answer
+    for step in (upload, publish, sign, tag):
+        step(image, run)
+    assert "main" in image.published[FIRST].tags_moved
+    assert image.published[FIRST].previous == (("main", str(old)),)
 
 
 def test_a_tag_that_points_elsewhere_after_the_move_is_an_error_and_named(
