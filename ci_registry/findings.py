@@ -239,6 +239,8 @@ class ScanResult:
     coverage: Coverage
     tool_exit_code: int | None = None
     """Recorded, never interpreted alone; None for the embedded scanner."""
+    program_sha256: str = ""
+    """Of the program that scanned; empty for the embedded scanner. Of several, joined by `+`."""
     notes: tuple[str, ...] = ()
     """Things to tell people: `.trivyignore` in the tree not applied, …"""
     duration_s: float = 0.0

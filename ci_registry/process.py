@@ -6,19 +6,20 @@ What a program leaves running in its group when it ends is killed too.
 """
 
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
 from ci_registry.cancel import Cancel
-from ci_registry.errors import ToolError
+from ci_registry.errors import SetupError, ToolError
 from ci_registry.files import hash_file
 from ci_registry.secret import Masker
 
@@ -109,6 +110,77 @@ def find_program(name: str, env: Mapping[str, str]) -> Path | None:
 def describe_program(path: Path) -> Program:
     """Return path and sha256 of a program."""
     return Program(path=path, sha256=hash_file(path))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedPrograms:
+    """The only programs that may be started, by their name and content."""
+
+    allowed: Mapping[str, tuple[str, ...]]
+    """Name → sha256 of each file that may go by it."""
+    _known: dict[tuple[int, ...], str] = field(default_factory=dict, compare=False, repr=False)
+
+    @contextlib.contextmanager
+    def opened(self, command: Command) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Give the file to execute and the descriptors that it needs; it is the very file that was hashed.
+
+        A script is refused: its content says nothing about the program that it starts. A file that was
+        written while it was hashed and started is another one, and what was started of it must end.
+
+        Raises:
+            SetupError: it is not on the list, or a script.
+            ToolError: it can't be read, or changed meanwhile.
+        """
+        name = Path(command.argv[0]).name
+        found = shutil.which(command.argv[0], path=command.env.get("PATH", os.defpath))
+        try:
+            with Path(found or command.argv[0]).open("rb") as file:
+                before = _identity(file)
+                sha256 = self._known.get(before) or _sha256(file)
+                self._check(name, found or command.argv[0], sha256, file)
+                self._known[before] = sha256
+                number = file.fileno()
+                path = f"/proc/self/fd/{number}"
+                has_proc = Path(path).exists()
+                yield (path, (number,)) if has_proc else (found or command.argv[0], ())
+                changed = _identity(file) != before
+        except OSError as error:
+            raise ToolError(
+                f"cannot start {name}: {error.strerror or error}",
+                hint=f"install {name}, or put it on PATH",
+            ) from error
+        if changed:
+            raise ToolError(f"{name} was changed while it was started: {found}")
+
+    def _check(self, name: str, path: str, sha256: str, file: IO[bytes]) -> None:
+        file.seek(0)
+        if sha256 not in self.allowed.get(name, ()):
+            listed = "another sha256 than those" if name in self.allowed else "not"
+            raise SetupError(
+                f"{name} is {listed} on the list of programs that may be started: {path} has {sha256}",
+                hint=f"when it is the one you trust, add it: tools.programs: {{{name}: [{sha256}]}}",
+            )
+        if file.read(2) == b"#!":
+            raise SetupError(
+                f"{path} is a script: its sha256 says nothing about the program that it starts",
+                hint="put that program itself on PATH",
+            )
+
+
+def _identity(file: IO[bytes]) -> tuple[int, ...]:
+    status = os.fstat(file.fileno())
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+
+
+def _sha256(file: IO[bytes]) -> str:
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a file opened to read bytes
 
 
 class _Reader(threading.Thread):
@@ -219,6 +291,8 @@ class ProcessRunner:
     masker: Masker = field(default_factory=Masker)
     groups: set[int] = field(default_factory=set, compare=False)
     """The process groups that run at the moment, for whoever has to end them at once."""
+    locked: LockedPrograms | None = None
+    """Refuses every other program; None: any may be started."""
 
     def __call__(
         self, command: Command, *, on_stderr_line: Callable[[str], None] | None = None
@@ -257,9 +331,27 @@ class ProcessRunner:
         return lambda line: on_line(self.masker.mask(line))
 
     def _start(self, command: Command) -> subprocess.Popen[bytes]:
+        if self.locked is None:
+            return self._open(command)
+        process = None
+        try:
+            with self.locked.opened(command) as (executable, descriptors):
+                process = self._open(command, executable, descriptors)
+        except ToolError:
+            if process is not None:
+                end = _End(process)
+                end.reap()
+            raise
+        return process
+
+    def _open(
+        self, command: Command, executable: str | None = None, descriptors: tuple[int, ...] = ()
+    ) -> subprocess.Popen[bytes]:
         try:
             return subprocess.Popen(
                 command.argv,
+                executable=executable,
+                pass_fds=descriptors,
                 env=dict(command.env),
                 cwd=command.cwd,
                 start_new_session=True,

@@ -34,6 +34,14 @@ class ScannerChoice(StrEnum):
 
     OSV = "osv"
     TRIVY = "trivy"
+    GRYPE = "grype"
+
+
+class ToolsMode(StrEnum):
+    """Which programs may be started."""
+
+    ANY = "any"
+    LOCKED = "locked"
 
 
 class PushMode(StrEnum):

@@ -10,6 +10,7 @@ because the target type decides. A dataclass is a mapping; its field metadata ma
     pattern, pattern_hint    what a str, or each str of a list, must match
     key_pattern              the same for the keys of a dict
     value_pattern, value_hint    the same for its values
+    single     a list of one item may be written without brackets
     masked     a wrong value is not shown: it might be a secret in the wrong place
 """
 
@@ -143,10 +144,17 @@ class _Conversion:
         return self.value(node, wanted, path, meta)
 
     def _list(self, node: Node, target: Any, path: str, meta: Mapping[str, Any]) -> object:
+        if node.kind is Kind.SCALAR and meta.get("single") and not node.is_empty:
+            value = self.value(node, target, path, meta)
+            return _FAILED if value is _FAILED else (value,)
         if node.kind is not Kind.LIST:
             shown = node.kind is Kind.SCALAR and not meta.get("masked")
             hint = f"write it as a list: [{_clip(node.text)}]" if shown else ""
             return self._expected(node, path, "a list", hint)
+        if meta.get("single") and not node.items:
+            return self._fail(
+                node, f"{path or 'the document'} is an empty list", "name one at least"
+            )
         values = [
             self.value(item, target, f"{path}[{number}]", meta)
             for number, item in enumerate(node.items)

@@ -23,9 +23,11 @@ from ci_registry.config.choices import (
     ScannerChoice,
     SignFormat,
     SignMode,
+    ToolsMode,
     UploadMode,
 )
 from ci_registry.config.registry_settings import AuthSettings, NetworkSettings
+from ci_registry.config.scan_settings import ScanSettings, ToolsSettings
 from ci_registry.config.setting_field import (
     IMAGE_NAME_PATTERN,
     NO_KEY_PATTERN,
@@ -62,6 +64,8 @@ __all__ = [
     "SignFormat",
     "SignMode",
     "SignSettings",
+    "ToolsMode",
+    "ToolsSettings",
     "UploadMode",
     "setting",
 ]
@@ -166,50 +170,6 @@ class BuildSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScanSettings:
-    """`scan`: how images are scanned."""
-
-    scanner: ScannerChoice = setting(
-        ScannerChoice.OSV,
-        "Scanner: osv is built in, trivy is the program of that name.",
-        surface="scanner",
-        trusted=True,
-    )
-    db: str = setting(
-        "auto",
-        "Advisory database: auto (scan.databases, else osv: osv.dev's API, trivy: its published database), offline (only what is cached), a folder or compiled file, or references of database artifacts, separated by commas, tried in order.",
-        surface="scan-db",
-        trusted=True,
-    )
-    databases: tuple[str, ...] = setting(
-        (),
-        "References of advisory databases in your own registry that `db: auto` uses, tried in order; see `ci-registry db push`.",
-        trusted=True,
-        commas=True,
-        pattern=r"(?:oci://)?[^\s,]+/[^\s,]+",
-        pattern_hint="a reference such as registry.example/security/advisories:latest",
-    )
-    db_signature: DatabaseSignature = setting(
-        DatabaseSignature.REQUIRED,
-        "Whether a database artifact named by tag must be signed by a key of `trust`; one named by digest needs no signature.",
-        trusted=True,
-    )
-    osv_api: str = setting(
-        "https://api.osv.dev",
-        "Address of the OSV API that `db: auto` asks; a mirror of it may be named.",
-        trusted=True,
-        pattern=r"https?://\S+",
-        pattern_hint="an http or https address",
-    )
-    max_db_age: timedelta = setting(
-        timedelta(hours=48), "Oldest database that still counts, for example 48h.", trusted=True
-    )
-    timeout: timedelta = setting(
-        timedelta(minutes=15), "Longest time that the scan of one platform may take.", trusted=True
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PublishSettings:
     """`publish`: what is written to the registries."""
 
@@ -301,6 +261,7 @@ class Settings:
     )
     build: BuildSettings = field(default_factory=BuildSettings)
     scan: ScanSettings = field(default_factory=ScanSettings)
+    tools: ToolsSettings = field(default_factory=ToolsSettings)
     publish: PublishSettings = field(default_factory=PublishSettings)
     policy: str | InlineDocument = setting(
         "",

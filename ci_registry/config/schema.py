@@ -60,7 +60,10 @@ def _type_schema(target: Any, meta: Mapping[str, Any]) -> dict[str, Any]:
         ]
         return {"anyOf": forms}
     if origin is tuple:
-        return {"type": "array", "items": _type_schema(arguments[0], meta)}
+        item = _type_schema(arguments[0], meta)
+        if meta.get("single"):
+            return {"anyOf": [item, {"type": "array", "items": item, "minItems": 1}]}
+        return {"type": "array", "items": item}
     if origin is dict:
         pattern = meta.get("key_pattern")
         names = {"propertyNames": {"pattern": f"^(?:{pattern})$"}} if pattern else {}

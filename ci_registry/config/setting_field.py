@@ -30,6 +30,7 @@ def setting(
         hidden: comes only from environment or command line, never from the file.
         limits: further metadata: `minimum`, `maximum`, `pattern` with `pattern_hint`, `masked`, as
             `conversion` explains them; `commas` (items of the environment may be separated by them),
+            `single` (a list of one may be written without brackets),
             `file_only` (no option and no `CIREG_…` name), `no_input` (no input of the wrappers).
     """
     metadata = {"help": text, "surface": surface, "trusted": trusted, "hidden": hidden, **limits}

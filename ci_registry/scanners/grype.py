@@ -79,6 +79,7 @@ class _Opened:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     database: OpenedGrype | None = None
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,12 +122,13 @@ class GrypeScanner:
                 f"grype {text} is too old: {oldest} or newer is needed", hint="update grype"
             )
         facts = self._database().facts
+        self._opened.sha256 = remembered_sha256(self.cache, self.program)
         built = f" of {facts.built_at.isoformat()}" if facts.built_at else ": absent"
         return ScannerInfo(
             name=self.name,
             version=text,
             program=str(self.program),
-            sha256=remembered_sha256(self.cache, self.program),
+            sha256=self._opened.sha256,
             database=f"{facts.name}{built} ({facts.location})",
         )
 
@@ -244,6 +246,7 @@ class GrypeScanner:
                 lists=opened.content.lists if opened.content else (),
             ),
             tool_exit_code=exit_code,
+            program_sha256=self._opened.sha256,
             notes=tuple(f"grype: {text}" for text in warnings.others),
             duration_s=time.monotonic() - started,
         )

@@ -16,7 +16,7 @@ from ci_registry.scanners.reported import Reported
 from ci_registry.strict import as_list, as_object, as_text, parse_json
 
 MAX_REPORT_BYTES = 512 * 1024 * 1024
-_KINDS = {
+KINDS = {
     "python": "pypi",
     "go-module": "golang",
     "rust-crate": "cargo",
@@ -135,7 +135,7 @@ def _packages(data: bytes) -> Iterator[SeenPackage]:
 
 def _identity(purl: str, word: str, name: str, version: str, path: str) -> SeenPackage:
     """Return a package as our inventory calls it: by its purl, where it has one."""
-    kind = _KINDS.get(word, word)
+    kind = KINDS.get(word, word)
     try:
         parsed = parse_purl(purl) if purl else None
     except IntegrityError:

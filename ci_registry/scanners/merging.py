@@ -79,6 +79,7 @@ def merge_results(results: Sequence[ScanResult]) -> ScanResult:
         tool_exit_code=next(
             (code for code in exit_codes if code), exit_codes[0] if exit_codes else None
         ),
+        program_sha256="+".join(r.program_sha256 or "-" for r in results),
         notes=tuple(dict.fromkeys((*map(_summary, results), *excused, *_notes(results)))),
         duration_s=max(r.duration_s for r in results),
     )

@@ -1,18 +1,15 @@
 """The scanner `trivy`: runs the program offline on one image and reconciles what it saw."""
 
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from ci_registry.advisories.ecosystems import matchable
-from ci_registry.cache import DiskCache, remembered, remembered_sha256
-from ci_registry.errors import ToolError
-from ci_registry.events import EventSink, Level, Log, ignore_events
-from ci_registry.files import read_file, storage_error
+from ci_registry.cache import DiskCache, remembered_sha256
+from ci_registry.events import EventSink, ignore_events
 from ci_registry.findings import ScanResult, ScanStatus
 from ci_registry.process import (
     Command,
@@ -24,7 +21,6 @@ from ci_registry.scanners.coverage import coverage_of
 from ci_registry.scanners.evidence import Evidence, SeenImage
 from ci_registry.scanners.interface import ImageView, ScannerInfo
 from ci_registry.scanners.one_image import OneImage, check_one_image
-from ci_registry.scanners.outcome import read_outcome
 from ci_registry.scanners.trivy_database import (
     OpenedDatabase,
     facts_for,
@@ -34,58 +30,13 @@ from ci_registry.scanners.trivy_database import (
     unparsed_versions,
 )
 from ci_registry.scanners.trivy_layers import LayerResults, place_results
-from ci_registry.scanners.trivy_report import (
-    MAX_REPORT_BYTES,
-    TrivyReport,
-    findings_of,
-    parse_report,
+from ci_registry.scanners.trivy_program import (
+    Warnings,
+    describe_trivy,
+    make_private_folders,
+    report_of,
 )
-
-OLDEST_VERSION = (0, 63, 0)
-"""The first with every option used here."""
-HIJACKED_VERSIONS = ((0, 69, 4),)
-"""Releases that were not made by trivy's authors and that stole secrets (March 2026)."""
-_PROBE_TIMEOUT_S = 60.0
-_ABOUT_MATCHING = ("Using severities from other vendors",)
-"""How warnings begin that come from matching, which is done in every run. All others may be about
-reading a layer, such as dpkg versions that can't be parsed: that package is dropped there."""
-_MAX_WARNINGS = 200
-_MAX_NOTES = 20
-_VERSION_TROUBLE = re.compile(
-    r"version.*\b(?:error|invalid)\b|\b(?:invalid|failed to parse|unable to parse)\b.*version",
-    re.IGNORECASE,
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Warnings:
-    """What trivy said on stderr: about versions (each once), and else (one of each kind)."""
-
-    on_event: EventSink
-    versions: list[str] = field(default_factory=list)
-    others: dict[str, str] = field(default_factory=dict)
-    """Message without its attributes → the first whole one."""
-
-    @property
-    def may_be_about_layers(self) -> bool:
-        """Whether something was said that would not be said again with a result that was kept."""
-        return bool(self.versions) or not all(m.startswith(_ABOUT_MATCHING) for m in self.others)
-
-    def add(self, line: str) -> None:
-        """Take one line: time, level, message and attributes, between tabs."""
-        level, _, text = line.partition("\t")[2].partition("\t")
-        if level not in ("WARN", "ERROR", "FATAL"):
-            return
-        message, text = text.partition("\t")[0], text.replace("\t", " ")[:300]
-        if _VERSION_TROUBLE.search(message):
-            if text in self.versions or len(self.versions) >= _MAX_WARNINGS:
-                return
-            self.versions.append(text)
-        elif message in self.others or len(self.others) >= _MAX_NOTES:
-            return
-        else:
-            self.others[message] = text
-        self.on_event(Log(message=f"trivy: {text}", level=Level.DEBUG, step="scan"))
+from ci_registry.scanners.trivy_report import TrivyReport, findings_of
 
 
 @dataclass(slots=True)
@@ -94,6 +45,7 @@ class _Opened:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     database: OpenedDatabase | None = None
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,44 +80,9 @@ class TrivyScanner:
             ToolError: it is not.
             IntegrityError: its database is damaged.
         """
-        text = remembered(self.cache, self.program, "trivy --version", self._ask_version)
-        major, minor, patch = (int(part) for part in text.split("."))
-        self._check_version((major, minor, patch))
-        return ScannerInfo(
-            name=self.name,
-            version=text,
-            program=str(self.program),
-            sha256=remembered_sha256(self.cache, self.program),
-            database=self._describe_database(),
-        )
-
-    def _ask_version(self) -> str:
-        command = Command(
-            argv=(str(self.program), "--version"),
-            env=allowed_environment(self.env, home=Path("/nonexistent")),
-            cwd=Path("/"),
-            timeout_s=_PROBE_TIMEOUT_S,
-        )
-        match = re.search(rb"^Version: (\d+\.\d+\.\d+)", self.run(command).stdout, re.MULTILINE)
-        if match is None:
-            raise ToolError(
-                f"{self.program} is not trivy or does not run: no version in its answer",
-                hint="install trivy, or use the built-in scanner: scanner: osv",
-            )
-        return match[1].decode()
-
-    def _check_version(self, version: tuple[int, int, int]) -> None:
-        shown = ".".join(map(str, version))
-        if version in HIJACKED_VERSIONS:
-            raise ToolError(
-                f"trivy {shown} is a hijacked release that steals secrets: it is not run again",
-                hint="remove it, change every secret this machine had, install a current release",
-            )
-        if version < OLDEST_VERSION:
-            oldest = ".".join(map(str, OLDEST_VERSION))
-            raise ToolError(
-                f"trivy {shown} is too old: {oldest} or newer is needed", hint="update trivy"
-            )
+        about = describe_trivy(self.run, self.env, self.program, self.cache)
+        self._opened.sha256 = about.sha256
+        return replace(about, database=self._describe_database())
 
     def _describe_database(self) -> str:
         facts = self._database().facts
@@ -212,7 +129,7 @@ class TrivyScanner:
             results = LayerResults(cache=self.cache, sha256=sha256)
             kept = place_results(results.read(), image, private)
         done = self._run(view, warnings, "memory" if results is None else "fs")
-        report = _report_of(view, done, self.timeout_s)
+        report = report_of(view.work, done, self.timeout_s)
         if results is not None and done.exit_code == 0 and not warnings.may_be_about_layers:
             results.keep(kept, image, private)
         return report, done.exit_code
@@ -271,6 +188,7 @@ class TrivyScanner:
                 evidence, skipped_count=len(inventory.packages) - len(matchable(inventory))
             ),
             tool_exit_code=exit_code,
+            program_sha256=self._opened.sha256,
             notes=tuple(f"trivy: {text}" for text in warnings.others.values()),
             duration_s=time.monotonic() - started,
         )
@@ -278,13 +196,7 @@ class TrivyScanner:
 
 def _prepare(work: Path, database: Path) -> Path:
     """Make everything that trivy gets to see below its work folder; returns its cache folder."""
-    try:
-        for name in ("home", "cwd", "tmp"):
-            (work / name).mkdir()
-        for name in ("config.yaml", "ignore"):
-            (work / name).touch(exist_ok=False)
-    except OSError as error:
-        raise storage_error(error, work, "prepare") from error
+    make_private_folders(work)
     make_private_cache(work / "cache", database)
     return work / "cache"
 
@@ -303,18 +215,6 @@ def scan_arguments(
         *("--skip-version-check", "--disable-telemetry", "--no-progress"),
         *("--timeout", f"{int(timeout_s) + 60}s"),  # ours comes first and has the better message
         *("--config", str(work / "config.yaml"), "--ignorefile", str(work / "ignore")),
-    )
-
-
-def _report_of(view: ImageView, done: Completed, timeout_s: float) -> TrivyReport:
-    """Read the report, whatever the exit code; without a whole one the tool has failed."""
-    path = view.work / "report.json"
-    return read_outcome(
-        "trivy",
-        done,
-        (path,),
-        lambda: parse_report(read_file(path, max_bytes=MAX_REPORT_BYTES)),
-        timeout_s=timeout_s,
     )
 
 

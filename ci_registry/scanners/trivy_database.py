@@ -218,6 +218,18 @@ def make_private_cache(cache: Path, database: Path) -> None:
         (cache / "db").mkdir(parents=True)
         for name in (DATABASE_FILE, METADATA_FILE):
             (cache / name).symlink_to((database / name).resolve())
+    except OSError as error:
+        raise storage_error(error, cache, "prepare") from error
+    make_java_index(cache)
+
+
+def make_java_index(cache: Path) -> None:
+    """Make an empty Java index in a cache folder of trivy.
+
+    Raises:
+        StorageError: it can't be written.
+    """
+    try:
         _write_empty_java_index(cache / "java-db")
     except (OSError, sqlite3.Error) as error:
         cause = error if isinstance(error, OSError) else OSError(str(error))
@@ -225,7 +237,7 @@ def make_private_cache(cache: Path, database: Path) -> None:
 
 
 def _write_empty_java_index(folder: Path) -> None:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     with closing(sqlite3.connect(folder / "trivy-java.db")) as connection:
         connection.execute("PRAGMA synchronous = OFF")  # gone after this run in any case
         connection.execute("PRAGMA journal_mode = OFF")

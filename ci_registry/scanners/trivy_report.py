@@ -51,6 +51,8 @@ class TrivyReport:
     third_party: tuple[SeenPackage, ...]
     """Packages that trivy leaves unmatched, because the distribution did not make them."""
     reported: tuple[Reported, ...]
+    server_built_at: datetime | None = None
+    """When the database of the server that was asked was made; None without a server."""
 
 
 def parse_report(data: bytes) -> TrivyReport:
@@ -80,7 +82,17 @@ def parse_report(data: bytes) -> TrivyReport:
         packages=tuple(package for package, _ in listed),
         third_party=tuple(package for package, own in listed if not own),
         reported=tuple(item for result in results for item in _vulnerabilities(result, what)),
+        server_built_at=_server_built_at(report, what),
     )
+
+
+def _server_built_at(report: _Json, what: str) -> datetime | None:
+    server = _object(_object(report, "Trivy", what), "Server", what)
+    text = _text(_object(server, "VulnerabilityDB", what), "UpdatedAt", what)
+    try:
+        return parse_time(text) if text else None
+    except ValueError as error:
+        raise IntegrityError(f"{what}: UpdatedAt: {text[:50]!r} is no time") from error
 
 
 def _object(value: _Json, key: str, what: str) -> dict[str, object]:

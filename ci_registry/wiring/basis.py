@@ -17,11 +17,11 @@ from ci_registry.ci.git import Git
 from ci_registry.ci.gitlab import gitlab_image
 from ci_registry.ci.trusted import TrustedSource, trusted_source
 from ci_registry.config.load import SAME_AS_CHECKOUT, Loaded, SourceFile, load_settings
-from ci_registry.config.model import FailOn, InlineDocument, Settings
+from ci_registry.config.model import FailOn, InlineDocument, Settings, ToolsMode
 from ci_registry.errors import ConfigError, Problem, SetupError, StorageError, UsageError
 from ci_registry.events import EventSink
 from ci_registry.files import read_file
-from ci_registry.process import ProcessRunner
+from ci_registry.process import LockedPrograms, ProcessRunner
 from ci_registry.secret import Masker
 
 if TYPE_CHECKING:
@@ -51,11 +51,15 @@ class Caller:
     """The options describe the only image, whatever the settings file has: `scan TARGET`."""
     groups: set[int] = field(default_factory=set)
     """The process groups of the programs that run at the moment."""
+    locked: LockedPrograms | None = None
+    """The only programs that may be started, once the settings are read; None: any."""
 
     @property
     def runner(self) -> ProcessRunner:
         """Runs programs for this caller."""
-        return ProcessRunner(cancel=self.cancel, masker=self.masker, groups=self.groups)
+        return ProcessRunner(
+            cancel=self.cancel, masker=self.masker, groups=self.groups, locked=self.locked
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,13 @@ class Basis:
     def settings(self) -> Settings:
         """The effective settings."""
         return self.loaded.settings
+
+
+def with_locked_programs(caller: Caller, settings: Settings) -> Caller:
+    """Return the caller whose runner starts only the programs that the settings list, if they say so."""
+    if settings.tools.mode is not ToolsMode.LOCKED:
+        return caller
+    return replace(caller, locked=LockedPrograms(allowed=settings.tools.programs))
 
 
 def project_folder(caller: Caller) -> Path:

@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ci_registry import __version__
 from ci_registry.cache import DiskCache
-from ci_registry.config.model import ReportSettings, ScannerChoice, Settings, SignMode
+from ci_registry.config.model import ReportSettings, SignMode
 from ci_registry.errors import CiRegistryError, ExitCode, UsageError
 from ci_registry.events import Level, Log
 from ci_registry.files import work_folder, work_root
@@ -20,15 +21,18 @@ from ci_registry.pipeline.report import Reporter
 from ci_registry.pipeline.state import RunContext
 from ci_registry.results import RunResult, Verdict
 from ci_registry.wiring.ahead import Ahead
+from ci_registry.wiring.baseline_file import released_at, stored_baseline
 from ci_registry.wiring.basis import Basis, Caller, project_folder
 from ci_registry.wiring.begin import Begun, begin_run
 from ci_registry.wiring.caching import open_cache
-from ci_registry.wiring.database_choice import describe_database
+from ci_registry.wiring.database_choice import describe_databases
 from ci_registry.wiring.parts import open_parts
 from ci_registry.wiring.registries import may_log_in
 
+if TYPE_CHECKING:
+    from ci_registry.verification.trust import TrustedKeys
+
 _DRY_RUN_KEY = "a throw-away key"
-_OSV_DEV = "osv.dev (it is sent the names and versions of packages)"
 
 
 def run_pipeline(
@@ -101,6 +105,9 @@ def open_run(caller: Caller, begun: Ahead[Begun], *, plan_only: bool = False) ->
             cancel=caller.cancel,
             on_event=caller.on_event,
             dry_run=dry_run,
+            trusted_keys=Ahead(lambda: _trusted_keys(caller, basis)),
+            stored_baseline=stored_baseline(basis),
+            released_at=released_at(caller, basis),
             scan_notes=Ahead(lambda: _ignored(basis.project)),
         )
         notes = basis.notes + (_dry_run_notes(basis) if dry_run else ())
@@ -136,6 +143,12 @@ def _reporter(caller: Caller, folder: Path, settings: ReportSettings) -> Reporte
     )
 
 
+def _trusted_keys(caller: Caller, basis: Basis) -> "TrustedKeys | None":
+    from ci_registry.verification.trust import find_trust
+
+    return find_trust(basis.settings.trust, caller.env, basis.trusted.read)
+
+
 def _ignored(project: Path) -> tuple[str, ...]:
     from ci_registry.scanners.ignored import ignored_files
 
@@ -156,13 +169,9 @@ def _gathered(caller: Caller, basis: Basis, *, dry_run: bool) -> GatheredRun:
         policy_source=basis.policy.source,
         is_policy_trusted=basis.trusted.label != "untrusted",
         is_dry_run=dry_run,
-        scanner=settings.scan.scanner,
-        database=describe_database(settings, basis.project, live=_live_database(settings)),
+        scanner="+".join(settings.scan.scanner),
+        database=describe_databases(settings, basis.project),
     )
-
-
-def _live_database(settings: Settings) -> str:
-    return _OSV_DEV if settings.scan.scanner is ScannerChoice.OSV else "trivy's published one"
 
 
 def _dry_run_notes(basis: Basis) -> tuple[str, ...]:

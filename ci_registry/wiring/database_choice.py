@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from ci_registry.config.model import Settings
+from ci_registry.config.model import ScannerChoice, Settings
 from ci_registry.errors import SetupError, UsageError
 from ci_registry.oci.reference import Reference, parse_reference
 
@@ -83,12 +83,30 @@ def _references(names: tuple[str, ...]) -> tuple[Reference, ...]:
         raise SetupError(f"scan.databases: {error.message}", hint=error.hint) from error
 
 
-def describe_database(settings: Settings, project: Path, *, live: str) -> str:
-    """Return in a few words what is used, for the first line of output; `live` names the service."""
+_OSV_DEV = "osv.dev (it is sent the names and versions of packages)"
+
+
+def describe_databases(settings: Settings, project: Path) -> str:
+    """Return in a few words which databases are used, for the first line of output."""
+    chosen = tuple(dict.fromkeys(settings.scan.scanner))
+    told = [_describe(name, settings, project) for name in chosen]
+    if len(chosen) == 1:
+        return told[0]
+    return "; ".join(f"{name}: {text}" for name, text in zip(chosen, told, strict=True))
+
+
+def _describe(scanner: ScannerChoice, settings: Settings, project: Path) -> str:
+    scan = settings.scan
+    if scanner is ScannerChoice.TRIVY and scan.server:
+        return f"the trivy server {scan.server} (it is sent lists of packages)"
+    if scanner is ScannerChoice.GRYPE and scan.grype_db != "auto":
+        return scan.grype_db
     choice = choose_database(settings, project)
-    if choice.kind is DatabaseKind.LIVE:
-        return live
-    names = ", else ".join(str(reference) for reference in choice.references)
-    if choice.kind is DatabaseKind.ARTIFACTS:
-        return names
-    return choice.shown or "only what is cached"
+    if choice.kind is DatabaseKind.CACHE:
+        return "only what is cached"
+    if choice.kind is DatabaseKind.LOCAL:
+        return choice.shown
+    if choice.kind is DatabaseKind.LIVE or scanner is ScannerChoice.GRYPE:
+        live = {ScannerChoice.OSV: _OSV_DEV, ScannerChoice.GRYPE: scan.grype_listing}
+        return live.get(scanner, "trivy's published one")
+    return ", else ".join(str(reference) for reference in choice.references)

@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING
 
 from ci_registry.builders.interface import Builder
 from ci_registry.cache import DiskCache
-from ci_registry.config.model import BuilderChoice, ScannerChoice
-from ci_registry.errors import ToolError
+from ci_registry.config.model import BuilderChoice
 from ci_registry.oci.reference import Reference, parse_reference
 from ci_registry.pipeline.state import Parts
-from ci_registry.process import find_program
 from ci_registry.registry.interface import Repository
 from ci_registry.registry.remote import check_push_right
 from ci_registry.scanners.interface import Scanner
 from ci_registry.signers.interface import Signer
-from ci_registry.wiring.basis import Basis, Caller
+from ci_registry.wiring.basis import Basis, Caller, with_locked_programs
 from ci_registry.wiring.dry_run import open_dry_run
 from ci_registry.wiring.registries import Registries, open_registries
+from ci_registry.wiring.scanners import make_scanner
 
 if TYPE_CHECKING:
     from ci_registry.builders.docker_engine import DockerEngine
@@ -38,6 +37,7 @@ def open_parts(
     dry_run: bool,
 ) -> Iterator[Parts]:
     """Open everything that a run is made of; closed at the end."""
+    caller = with_locked_programs(caller, basis.settings)
     with contextlib.ExitStack() as stack:
         registries = stack.enter_context(open_registries(caller, basis))
         target: Callable[[Reference], Repository] = registries.open
@@ -161,56 +161,3 @@ def _base_opener(registries: Registries) -> Callable[[str], tuple[Repository, st
         return registries.open_source(reference), reference.target
 
     return open_base
-
-
-# --- scanners
-
-
-def make_scanner(caller: Caller, basis: Basis, registries: Registries, cache: DiskCache) -> Scanner:
-    """Return the scanner that the settings name.
-
-    Raises:
-        ToolError: its program is missing, or its database can't be had.
-    """
-    if basis.settings.scan.scanner is ScannerChoice.OSV:
-        from ci_registry.advisories.compiled import CompiledDatabase
-        from ci_registry.scanners.osv import OsvScanner
-        from ci_registry.wiring.databases import open_osv_source
-
-        source = open_osv_source(caller, basis, registries, cache)
-        return OsvScanner(
-            source=source,
-            now=caller.now,
-            max_db_age=basis.settings.scan.max_db_age,
-            exploitation=source if isinstance(source, CompiledDatabase) else None,
-        )
-    return _trivy(caller, basis, registries, cache)
-
-
-def _trivy(caller: Caller, basis: Basis, registries: Registries, cache: DiskCache) -> Scanner:
-    from ci_registry.scanners.exploitation import MarkingScanner
-    from ci_registry.scanners.trivy import TrivyScanner
-    from ci_registry.wiring.databases import exploitation_for_trivy, find_trivy_database
-
-    program = find_program("trivy", caller.env)
-    if program is None:
-        raise ToolError(
-            "scanner trivy is named, but no program trivy is on PATH",
-            hint="install trivy, or use the built-in scanner: --scanner osv",
-        )
-    scan = basis.settings.scan
-    database, location, notes = find_trivy_database(caller, basis, registries)
-    trivy = TrivyScanner(
-        run=caller.runner,
-        env=caller.env,
-        program=program,
-        database=database,
-        now=caller.now,
-        max_db_age=scan.max_db_age,
-        timeout_s=scan.timeout.total_seconds(),
-        on_event=caller.on_event,
-        database_location=location,
-        cache=cache,
-    )
-    marks = exploitation_for_trivy(caller, basis, registries, cache)
-    return MarkingScanner(scanner=trivy, source=marks, notes=notes) if marks or notes else trivy

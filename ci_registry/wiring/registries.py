@@ -21,7 +21,7 @@ from ci_registry.registry.credentials import (
 )
 from ci_registry.registry.mirrors import Mirrors
 from ci_registry.registry.remote import RemoteRegistry
-from ci_registry.wiring.basis import Basis, Caller
+from ci_registry.wiring.basis import Basis, Caller, with_locked_programs
 from ci_registry.wiring.caching import cache_root
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def open_registries(
 
     `hosts` are those that a command names to be written to; the given password counts there too.
     """
+    caller = with_locked_programs(caller, basis.settings)
     settings = basis.settings.network
     names = (*_PROXY_NAMES, *(name.lower() for name in _PROXY_NAMES))
     http = HttpSettings(

@@ -70,7 +70,7 @@ def test_command_line_beats_environment_beats_file_beats_default() -> None:
         needs_images=True,
     )
 
-    assert loaded.settings.scan.scanner is ScannerChoice.OSV
+    assert loaded.settings.scan.scanner == (ScannerChoice.OSV,)
     found = sources(loaded)
     assert found["scan.scanner"] == ("osv", "CIREG_SCANNER")
     assert found["scan.db"] == ("/other", "--scan-db")
