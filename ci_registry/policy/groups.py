@@ -87,6 +87,7 @@ def _group(platform: str, found: list[Finding], ids: tuple[str, ...]) -> Group:
         fixed_versions=fixes,
         known_exploited=any(m.known_exploited for m in members),
         epss=max((m.epss for m in members if m.epss is not None), default=None),
+        found_by=tuple(sorted({name for m in members for name in m.found_by})),
     )
     folded = frozenset(text.casefold() for text in ids)
     return Group(platform=platform, finding=finding, members=members, ids=folded)

@@ -36,6 +36,12 @@ def finding_headline(item: JudgedFinding) -> str:
     return one_line(f"{where}: {fix_of(finding)}")
 
 
+def _unfixed(finding: Finding) -> str:
+    if finding.fix_state == "wont-fix":
+        return "no fixed version is known, and none is to come"
+    return "no fixed version is known"
+
+
 def finding_body(item: JudgedFinding, *, sentence: str = "", today: date | None = None) -> str:
     """Return everything about a finding, one fact a line, the headline first.
 
@@ -53,13 +59,14 @@ def finding_body(item: JudgedFinding, *, sentence: str = "", today: date | None 
         ("", finding.title),
         ("Package", f"{package.name} ({package.ecosystem}{source})"),
         ("Installed", ", ".join(item.versions[:_SHOWN]) or package.version),
-        ("Fixed in", ", ".join(finding.fixed_versions[:_SHOWN]) or "no fixed version is known"),
+        ("Fixed in", ", ".join(finding.fixed_versions[:_SHOWN]) or _unfixed(finding)),
         ("Severity", severity),
         (
             "Exploited",
             "yes, it is on the list of known exploited ones" if finding.known_exploited else "",
         ),
         ("EPSS", "" if finding.epss is None else f"{finding.epss:.1%} within 30 days"),
+        ("Found by", ", ".join(finding.found_by)),
         ("Platform", item.platform),
         ("Found in", ", ".join(item.paths[:_SHOWN])),
         ("Layer", package.layer),
