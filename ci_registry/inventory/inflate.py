@@ -1,8 +1,9 @@
 """Inflates a layer piece by piece: gzip with several members, zstd with several frames, or plain."""
 
+import functools
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import Protocol, cast
 
 from ci_registry.errors import IntegrityError
 from ci_registry.inventory.limits import KIB, Limits
@@ -75,9 +76,38 @@ def _slices(raw: Iterable[bytes], size: Callable[[], int]) -> Iterator[bytes]:
             at += step
 
 
+class _GzipDecoder(Protocol):
+    """What we use of a decompression object of zlib."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+@functools.cache
+def gzip_library() -> tuple[Callable[[int], _GzipDecoder], tuple[type[Exception], ...]]:
+    """Return what makes a decoder, and its errors: of isal where that is installed, else of zlib.
+
+    Isal takes less than half of the time. What comes out is the same: its digest is compared.
+    """
+    try:
+        from isal import isal_zlib  # noqa: PLC0415 - optional, and most runs inflate nothing
+    except ImportError:
+        return zlib.decompressobj, (zlib.error,)
+    return isal_zlib.decompressobj, (cast("type[Exception]", isal_zlib.error), zlib.error)
+
+
 def _gzip(raw: Iterable[bytes]) -> Iterator[bytes]:
     members = 1
-    decoder = zlib.decompressobj(31)
+    new_decoder, errors = gzip_library()
+    decoder = new_decoder(31)
 
     def slice_bytes() -> int:
         return _SMALL_SLICE_BYTES if members > _MANY_MEMBERS else _GZIP_SLICE_BYTES
@@ -87,18 +117,19 @@ def _gzip(raw: Iterable[bytes]) -> Iterator[bytes]:
             rest, full = data, False
             while rest or full:
                 if decoder.eof:
-                    decoder = zlib.decompressobj(31)
+                    decoder = new_decoder(31)
                     members += 1
                 piece = decoder.decompress(rest, _PIECE_BYTES)
                 rest = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
                 full = len(piece) == _PIECE_BYTES and not decoder.eof
                 if piece:
                     yield piece
-    except zlib.error as error:
+    except errors as error:
         where = f"behind gzip member {members - 1}" if members > 1 else "in the gzip stream"
         raise IntegrityError(f"damaged data {where}: {error}") from error
     if not decoder.eof:
-        raise IntegrityError("the gzip stream is cut short")
+        where = f"damaged data behind gzip member {members - 1}: " if members > 1 else ""
+        raise IntegrityError(f"{where}the gzip stream is cut short")
 
 
 class _ZstdDecoder(Protocol):

@@ -219,6 +219,14 @@ def folder_may_matter(path: str) -> bool:
     return "node_modules" in (above, *parts[-2:-1])
 
 
+def link_may_lead_to(path: str) -> bool:
+    """Whether a symbolic link often gives this file a telling name: Debian's Node packages, pnpm's store.
+
+    Such small files are kept at once, so that their layer need not be read a second time.
+    """
+    return path.endswith("/package.json")
+
+
 def interest_in(path: str) -> Interest | None:
     """Return why the file at `path` (relative to the root) is of interest, None when it is not."""
     name = path[path.rfind("/") + 1 :]

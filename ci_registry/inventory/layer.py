@@ -10,6 +10,7 @@ from ci_registry.inventory.interest import (
     Interest,
     Reader,
     interest_in,
+    link_may_lead_to,
 )
 from ci_registry.inventory.limits import KIB, Limits
 from ci_registry.inventory.programs import look_into, may_be_of_the_system
@@ -22,6 +23,10 @@ from ci_registry.oci.digest import Digest, Hasher
 from ci_registry.oci.manifest import Descriptor
 
 _SMALLEST_PROGRAM_BYTES = 1024
+_LINKED_BYTES = 64 * KIB
+"""Largest file that is kept only because a link may make it important."""
+_ALL_LINKED_BYTES = 8 * KIB * KIB
+"""All of these in one layer; a layer with more is read a second time when a link leads there."""
 _TOO_MANY = "too many package files in one layer"
 
 
@@ -129,7 +134,7 @@ def _entries(
     stream: Iterator[bytes], limits: Limits, extra_paths: frozenset[str]
 ) -> Iterator[Entry]:
     tar = TarStream(stream, limits)
-    kept_bytes = 0
+    kept_bytes, linked_bytes = 0, 0
     while (header := tar.next_entry()) is not None:
         if header.kind is not Kind.FILE:
             yield Entry(header.path, header.kind, header.link)
@@ -141,10 +146,20 @@ def _entries(
         left_bytes = limits.kept_bytes - kept_bytes
         if limit:
             entry = _kept(tar, header, interest, limit, left_bytes)
+        elif _is_kept_for_links(header, interest, linked_bytes):
+            linked_bytes += header.size_bytes
+            yield _kept(tar, header, None, _LINKED_BYTES, _LINKED_BYTES)
+            continue
         else:
             entry = _program(tar, header, left_bytes)
         kept_bytes += len(entry.content or b"")
         yield entry
+
+
+def _is_kept_for_links(header: Header, interest: Interest | None, linked_bytes: int) -> bool:
+    if interest is not None or header.sparse or not link_may_lead_to(header.path):
+        return False
+    return header.size_bytes <= min(_LINKED_BYTES, _ALL_LINKED_BYTES - linked_bytes)
 
 
 def _kept(

@@ -1,6 +1,7 @@
 """Layers are inflated within bounds, and nothing may stand behind the compressed data."""
 
 import gzip
+import sys
 import zlib
 from collections.abc import Iterator
 
@@ -10,10 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ci_registry.errors import IntegrityError
-from ci_registry.inventory.inflate import inflate
+from ci_registry.inventory.inflate import gzip_library, inflate
 from ci_registry.inventory.limits import KIB, MIB, Limits
 
 LIMITS = Limits()
+
+
+@pytest.fixture(autouse=True, scope="module", params=["zlib", "isal"])
+def library(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run everything with the standard library and with the faster one."""
+    gzip_library.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "isal":
+            pytest.importorskip("isal")
+        else:
+            patch.setitem(sys.modules, "isal", None)
+        yield str(request.param)
+    gzip_library.cache_clear()
 
 
 def pieces(data: bytes, size: int = 1 << 16) -> Iterator[bytes]:
@@ -112,3 +126,25 @@ def test_a_bomb_is_stopped_early(compression: str) -> None:
 def test_the_absolute_size_is_bounded_too() -> None:
     with pytest.raises(IntegrityError, match="more than 1000 bytes"):
         inflated(gzip.compress(bytes(5000)), "gzip", limits=Limits(layer_bytes=1000))
+
+
+def test_the_library_is_the_one_that_is_meant(library: str) -> None:
+    assert (gzip_library()[1] == (zlib.error,)) == (library == "zlib")
+
+
+@given(plain=st.binary(max_size=2000), data=st.data(), size=st.integers(1, 300), cut=st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_damage_gives_an_error_or_the_same_bytes(
+    plain: bytes, data: st.DataObject, size: int, cut: bool
+) -> None:
+    packed = bytearray(gzip.compress(plain))
+    at = data.draw(st.integers(0, len(packed) - 1))
+    if cut:
+        del packed[at:]
+    else:
+        packed[at] ^= 1 << data.draw(st.integers(0, 7))
+    try:
+        found = inflated(bytes(packed), "gzip", size=size)
+    except IntegrityError:
+        return
+    assert found == plain  # the name or the time in the header, which nobody reads

@@ -196,6 +196,20 @@ def test_node_modules_behind_a_link_are_packages(tmp_path: Path) -> None:
     assert names(inventory(tmp_path, layer), "npm") == ["@s/b", "a"]
 
 
+@pytest.mark.parametrize(("padding", "times"), [(0, 1), (70_000, 2)])
+def test_a_package_that_a_link_brings_into_node_modules_costs_no_second_look_unless_it_is_large(
+    tmp_path: Path, padding: int, times: int
+) -> None:
+    opened: list[str] = []
+    layer = {
+        "usr/share/nodejs/a/package.json": '{"name":"a","version":"1.0.0"}' + " " * padding,
+        "usr/share/node_modules/a->../nodejs/a": None,
+        "srv/package.json": '{"name":"the-application-itself","version":"1.0.0"}',
+    }
+    assert names(inventory(tmp_path, layer, reader=opened), "npm") == ["a"]
+    assert len(opened) == times
+
+
 def test_a_package_linked_into_node_modules_is_counted_once(tmp_path: Path) -> None:
     layer = {
         "app/node_modules/.pnpm/a@1/node_modules/a/package.json": '{"name":"a","version":"1.0.0"}',
