@@ -339,8 +339,8 @@ class ProcessRunner:
                 process = self._open(command, executable, descriptors)
         except ToolError:
             if process is not None:
-                end = _End(process)
-                end.reap()
+                with process:  # closes its pipes
+                    _End(process).reap()
             raise
         return process
 

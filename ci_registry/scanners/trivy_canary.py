@@ -1,7 +1,7 @@
-"""Packages that are surely affected, if anything is: what finds them shows which data a server has.
+"""Packages that are surely affected, if anything is: who finds them shows which data a server has.
 
 A trivy server does not say what its database holds, and finding nothing looks the same with data and
-without. So it is also asked about the image's own packages at the lowest version there is, and about names
+without. So it is also asked about the image's own packages at the lowest versions there are, and about names
 that have had vulnerabilities for years: where none of them is affected, there is no data.
 """
 
@@ -13,16 +13,15 @@ from ci_registry.findings import Inventory, Package
 from ci_registry.sbom.purl import parse_purl
 from ci_registry.scanners.trivy_report import TrivyReport
 
-_LOWEST: Mapping[str, str] = {
-    "deb": "0",
-    "rpm": "0-0",
-    "apk": "0-r0",
-    "golang": "v0.0.0",
-    "maven": "0",
-    "gem": "0",
-    "pypi": "0",
+_OLD: Mapping[str, tuple[str, ...]] = {
+    "deb": ("0",),
+    "rpm": ("0-0",),
+    "apk": ("0-r0",),
+    "golang": ("v0.0.0", "v1.0.0", "v2.0.0"),
 }
-"""purl type → the lowest version; `0.0.0` for all others."""
+"""purl type → versions that something is wrong with, if with any."""
+_OLD_OF_OTHERS = ("0.0.0", "1.0.0", "2.0.0")
+"""Several, because many advisories for languages say in which version the trouble began."""
 _FAMOUS: Mapping[str, tuple[str, ...]] = {
     "deb": ("openssl", "linux", "zlib", "glibc", "curl", "systemd"),
     "rpm": ("openssl", "openssl-libs", "kernel", "zlib", "glibc", "curl", "systemd"),
@@ -56,7 +55,11 @@ def canary_document(inventory: Inventory, report: TrivyReport) -> bytes:
     for kind in kinds:
         names = dict.fromkeys(_identity(p) for p in packages if p.ecosystem == kind)
         names |= dict.fromkeys((name, name) for name in _FAMOUS.get(kind, ()))
-        components += [_component(kind, name, source, report) for name, source in names]
+        components += [
+            _component(kind, name, source, version, report)
+            for name, source in names
+            for version in _OLD.get(kind, _OLD_OF_OTHERS)
+        ]
     for number, component in enumerate(components):
         component["bom-ref"] = str(number)
     document = {
@@ -85,8 +88,7 @@ def _system(report: TrivyReport) -> _Component:
     }
 
 
-def _component(kind: str, name: str, source: str, report: TrivyReport) -> _Component:
-    version = _LOWEST.get(kind, "0.0.0")
+def _component(kind: str, name: str, source: str, version: str, report: TrivyReport) -> _Component:
     group, _, last = name.rpartition("/")
     component: _Component = {"type": "library", "name": last, "version": version}
     if group:
