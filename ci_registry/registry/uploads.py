@@ -172,7 +172,7 @@ class Uploader:
         if not location:
             doubtful = was_refused and not self._session.honours_own_mounts
             return self._look(descriptor) if doubtful else self._look_and_begin(descriptor)
-        if self._is_absent(descriptor):
+        if not self._is_present(descriptor):
             return location
         self.cancel(location)
         return None
