@@ -216,6 +216,15 @@ class Coverage:
     """Packages left out on purpose: language packages owned by an OS package."""
     lists: tuple[AdvisoryDatabase, ...] = ()
     """What was known of the use of vulnerabilities: `kev` and `epss`, each with its own age."""
+    skipped: tuple[tuple[str, int], ...] = ()
+    """(reason, number) of the packages left out; the sum is `skipped_count`."""
+    with_data: tuple[str, ...] = ()
+    """purl types of the image that the databases cover."""
+    without_data: tuple[str, ...] = ()
+    """purl types of the image that they do not, or not whole."""
+    scanner: str = ""
+    """Name and version of what scanned."""
+    scanned_at: datetime | None = None
 
 
 class ScanStatus(StrEnum):

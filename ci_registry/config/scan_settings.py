@@ -44,6 +44,11 @@ class ScanSettings:
         pattern=r"https?://\S+",
         pattern_hint="an http or https address",
     )
+    trivy_db: str = setting(
+        "auto",
+        "Database of trivy, when scan.db is of another scanner: a folder with db/trivy.db and db/metadata.json; auto: scan.db.",
+        trusted=True,
+    )
     grype_db: str = setting(
         "auto",
         "Database of grype: a folder that grype imported one into, or a file vulnerability.db; auto: scan.db when that is a folder, else the one that scan.grype_listing names.",

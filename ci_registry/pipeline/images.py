@@ -147,6 +147,7 @@ def image_result(image: ImageRun, steps: tuple[StepResult, ...], run: RunContext
         digest=image.digest,
         platforms=inspected.platforms if inspected else (),
         scans=image.scans,
+        bases=image.bases,
         decision=image.decision,
         published=image.places,
         signed=image.signed,

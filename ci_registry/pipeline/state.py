@@ -1,7 +1,7 @@
 """What the steps of a run work with: the parts that wiring made, and the state of each image."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,10 +10,11 @@ from ci_registry.builders.interface import Builder
 from ci_registry.cache import DiskCache
 from ci_registry.cancel import Cancel
 from ci_registry.ci.context import CiContext
+from ci_registry.comparison import BaseAttribution, Baseline
 from ci_registry.config.model import ImageSettings, Settings
 from ci_registry.errors import ExitCode
 from ci_registry.events import EventSink
-from ci_registry.findings import ScanResult
+from ci_registry.findings import Inventory, ScanResult
 from ci_registry.oci.digest import Digest
 from ci_registry.oci.platform import Platform
 from ci_registry.oci.reference import Reference
@@ -33,12 +34,15 @@ from ci_registry.secret import Secret
 
 if TYPE_CHECKING:  # imported by the steps that use them, most of them while the build runs
     from ci_registry.inventory.inspect import InspectedImage
+    from ci_registry.pipeline.base_lookup import BaseLookup
     from ci_registry.policy.model import Policy
     from ci_registry.policy.waivers import Waiver
     from ci_registry.registry.interface import Repository
     from ci_registry.registry.layout import Layout
+    from ci_registry.reports.stored_findings import StoredResult
     from ci_registry.scanners.interface import Scanner
     from ci_registry.signers.interface import Signer
+    from ci_registry.verification.trust import TrustedKeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +87,20 @@ class RunContext:
     dry_run: bool = False
     scan_notes: Callable[[], tuple[str, ...]] = tuple
     """What people should know beside every scan; found out once, while the build runs."""
+    trusted_keys: "Callable[[], TrustedKeys | None]" = lambda: None
+    """Whose attested inventories count; None when no key is named. Raises `SetupError`."""
+    stored_baseline: "Callable[[], StoredResult] | None" = None
+    """Reads the result that `scan.baseline` names as a file, once. Raises `CiRegistryError`."""
+    released_at: Callable[[str], Reference] | None = None
+    """Says where an image is released, when the settings of a change may not. Raises `CiRegistryError`."""
+
+    def dated(self, inventory: Inventory) -> Inventory:
+        """Return the inventory with what is known today about the end of its distribution."""
+        if inventory.distribution is None:
+            return inventory
+        from ci_registry.inventory.os_release import with_end_of_life  # noqa: PLC0415 - late: only a scan asks
+
+        return replace(inventory, distribution=with_end_of_life(inventory.distribution, self.now()))
 
     @property
     def source_date_epoch(self) -> int:
@@ -110,7 +128,12 @@ class ImageRun:
     """The blob files that were hashed in this run."""
     build: BuildOutcome | None = None
     inspected: "InspectedImage | None" = None
+    base_lookup: "BaseLookup | None" = None
+    """Asks for the base image while the image is inspected and scanned."""
+    bases: tuple[BaseAttribution, ...] = ()
     scans: tuple[ScanResult, ...] = ()
+    baseline: Baseline | None = None
+    """What findings are compared with; None when none is named."""
     decision: Decision | None = None
     signer: "Signer | None" = None
     uploads: dict[str, PublishedReference] = field(default_factory=dict)

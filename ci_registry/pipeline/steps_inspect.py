@@ -21,6 +21,7 @@ def inspect(image: ImageRun, run: RunContext) -> Done:
     layout = image.layout
     if layout is None:
         raise AssertionError("inspect runs after build")
+    _ask_for_base(image, run)
 
     def read(digest: Digest) -> bytes:
         data = bytearray()
@@ -61,6 +62,14 @@ def inspect(image: ImageRun, run: RunContext) -> Done:
             _inspect_case(image.inspected, index) for index in range(len(image.inspected.platforms))
         )
     )
+
+
+def _ask_for_base(image: ImageRun, run: RunContext) -> None:
+    """Begin to ask for the base image; the scan takes the answer."""
+    from ci_registry.pipeline.base_lookup import BaseLookup  # noqa: PLC0415 - as the steps themselves
+
+    image.base_lookup = BaseLookup()
+    image.base_lookup.start(image, run)
 
 
 def _inspect_case(inspected: InspectedImage, index: int) -> Case:

@@ -3,15 +3,17 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from ci_registry.comparison import Baseline
 from ci_registry.errors import UsageError
-from ci_registry.findings import Inventory, ScanResult
-from ci_registry.inventory.os_release import with_end_of_life
+from ci_registry.findings import ScanResult
+from ci_registry.inventory.inspect import InspectedImage
 from ci_registry.pipeline.given import GivenImage
 from ci_registry.pipeline.state import Done, ImageRun, RunContext
 from ci_registry.policy.evaluate import judge
 from ci_registry.registry.layout import one_image_view
 from ci_registry.results import Case, PlatformImage, StepStatus, Verdict
 from ci_registry.scanners.interface import CanMatchInventory, ImageView, Scanner
+from ci_registry.scanners.record import with_record
 
 _SCAN_WORKERS = 2
 
@@ -19,7 +21,9 @@ _SCAN_WORKERS = 2
 def scan(image: ImageRun, run: RunContext) -> Done:
     """Scan every platform from a layout view that holds it alone, or match the inventories given."""
     if image.given is not None:
-        image.scans = _match(image.given, run)
+        scanner = run.parts.open_scanner()
+        image.scans = _match(image.given, scanner, run)
+        image.baseline = _baseline(image, scanner, run)
         return Done(cases=_cases(image.scans))
     if image.inspected is None:
         raise AssertionError("scan runs after inspect")
@@ -29,8 +33,37 @@ def scan(image: ImageRun, run: RunContext) -> Done:
             pool.submit(_scan_platform, image, run, scanner, platform)
             for platform in image.inspected.platforms
         ]
+        known = pool.submit(_baseline, image, scanner, run)
         image.scans = tuple(future.result() for future in futures)
+        image.baseline = known.result()
+    _attribute(image, image.inspected, scanner, run)
     return Done(cases=_cases(image.scans))
+
+
+def _baseline(image: ImageRun, scanner: Scanner, run: RunContext) -> Baseline | None:
+    """Return what findings are compared with; None when nothing is named."""
+    if not run.settings.scan.baseline:
+        return None
+    from ci_registry.pipeline.baselines import find_baseline  # noqa: PLC0415 - only when it is named
+
+    return find_baseline(image, run, scanner)
+
+
+def _attribute(
+    image: ImageRun, inspected: InspectedImage, scanner: Scanner, run: RunContext
+) -> None:
+    """Say whose the packages and findings are; what can't be known is a reason in the reports."""
+    from ci_registry.pipeline import attribution  # noqa: PLC0415 - late, as the steps themselves
+
+    found, why = image.base_lookup.result() if image.base_lookup else ((), "")
+    run.cancel.check()
+    # an upload that runs meanwhile reads digests and layers, which stay the same
+    image.inspected = attribution.attribute(image, inspected, run, found, why)
+    inventories = {str(p.platform): p.inventory for p in image.inspected.platforms}
+    image.scans = tuple(
+        attribution.with_owners(scan, inventories[scan.platform]) for scan in image.scans
+    )
+    image.bases = tuple(attribution.with_advice(image, scanner, found, run))
 
 
 def _cases(scans: tuple[ScanResult, ...]) -> tuple[Case, ...]:
@@ -53,7 +86,7 @@ def _cases(scans: tuple[ScanResult, ...]) -> tuple[Case, ...]:
     )
 
 
-def _match(given: GivenImage, run: RunContext) -> tuple[ScanResult, ...]:
+def _match(given: GivenImage, scanner: Scanner, run: RunContext) -> tuple[ScanResult, ...]:
     """Match each inventory with the advisories of today.
 
     Raises:
@@ -62,7 +95,6 @@ def _match(given: GivenImage, run: RunContext) -> tuple[ScanResult, ...]:
     """
     if given.error is not None:
         raise given.error
-    scanner = run.parts.open_scanner()
     if not isinstance(scanner, CanMatchInventory):
         raise UsageError(
             f"scanner {scanner.name} reads images, it can't match an inventory",
@@ -71,15 +103,9 @@ def _match(given: GivenImage, run: RunContext) -> tuple[ScanResult, ...]:
     results = []
     for inventory in given.inventories:
         run.cancel.check()
-        results.append(scanner.match(_dated(inventory, run)))
+        matched = scanner.match(run.dated(inventory))
+        results.append(with_record(matched, run.now()))
     return tuple(results)
-
-
-def _dated(inventory: Inventory, run: RunContext) -> Inventory:
-    """Return the inventory with what is known today about the end of its distribution."""
-    if inventory.distribution is None:
-        return inventory
-    return replace(inventory, distribution=with_end_of_life(inventory.distribution, run.now()))
 
 
 def _scan_platform(
@@ -92,10 +118,11 @@ def _scan_platform(
     work = folder / "work"
     work.mkdir(parents=True)
     view = one_image_view(image.layout, platform.manifest, folder / "layout")
-    inventory = _dated(platform.inventory, run)
+    inventory = run.dated(platform.inventory)
     result = scanner.scan(
         ImageView(layout=view.path, inventory=inventory, work=work, proven=image.proven)
     )
+    result = with_record(result, run.now())
     return replace(result, notes=(*result.notes, *run.scan_notes()))
 
 
@@ -121,6 +148,7 @@ def judge_image(image: ImageRun, run: RunContext) -> Done:
         scans=image.scans,
         platforms=_platforms(image),
         now=run.now(),
+        baseline=image.baseline,
     )
     verdict = image.decision.verdict
     if verdict.lets_through:

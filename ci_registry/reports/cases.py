@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ci_registry.errors import ExitCode
+from ci_registry.reports.compared import base_cases, comparison_cases
 from ci_registry.reports.escape import one_line
 from ci_registry.reports.finding_cases import coverage_cases, finding_cases, judge_cases, reported
 from ci_registry.reports.totals import is_resting
@@ -150,8 +151,8 @@ def _image_suites(result: RunResult, image: ImageResult, name: str, limit: int) 
     early = [s for s in image.steps if s.step not in STAGES and not is_resting(s.status)]
     extra = {
         Step.PREFLIGHT: tuple(case for step in early for case in _step_cases(step, str(step.step))),
-        Step.SCAN: (*finding_cases(image, limit), *coverage_cases(image)),
-        Step.JUDGE: judge_cases(image),
+        Step.SCAN: (*finding_cases(image, limit), *coverage_cases(image), *base_cases(image)),
+        Step.JUDGE: (*judge_cases(image), *comparison_cases(image)),
     }
     found = {stage: _stage_cases(image, stage, steps, extra.get(stage, ())) for stage in STAGES}
     if image.exit_code and not any(is_bad(c) for cases in found.values() for c in cases):

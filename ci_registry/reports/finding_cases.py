@@ -1,9 +1,11 @@
 """Turns a decision into cases: findings, coverage, rules, waiver notes."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 
 from ci_registry.findings import FindingKind, Gap, ScanResult, ScanStatus
+from ci_registry.reports.coverage_record import coverage_lines
 from ci_registry.reports.totals import judged, plural
 from ci_registry.reports.wording import (
     finding_body,
@@ -98,7 +100,7 @@ def _status(item: JudgedFinding, decision: Decision) -> tuple[CaseStatus, str]:
 def coverage_cases(image: ImageResult) -> tuple[Case, ...]:
     """Return one case per scan, and one for every platform whose gaps are known without a scan."""
     gaps = image.decision.gaps if image.decision is not None else ()
-    cases = [_coverage_case(scan, gaps, image.decision) for scan in image.scans]
+    cases = [case for scan in image.scans for case in _coverage_cases(scan, gaps, image)]
     scanned = {scan.platform for scan in image.scans}
     others = dict.fromkeys(g.platform for g in gaps if g.platform not in scanned)
     unscanned = [
@@ -108,25 +110,29 @@ def coverage_cases(image: ImageResult) -> tuple[Case, ...]:
     return (*cases, *unscanned)
 
 
-def _coverage_case(
-    scan: ScanResult, gaps: tuple[JudgedGap, ...], decision: Decision | None
-) -> Case:
-    name = f"coverage {scan.platform}"
+def _coverage_cases(
+    scan: ScanResult, gaps: tuple[JudgedGap, ...], image: ImageResult
+) -> Iterator[Case]:
+    """Yield the case of a scan; its record stands in a passing one, apart from what went wrong."""
+    name, record = f"coverage {scan.platform}", "\n".join(coverage_lines(scan, image))
     if scan.status is not ScanStatus.COMPLETE:
         text = f"the scan of {scan.platform} by {scan.scanner} ended as {scan.status}"
-        return Case(
+        yield Case(
             name=name, status=CaseStatus.ERROR, message=text, body=text, kind="infrastructure"
         )
+        return
     mine = tuple(gap for gap in gaps if gap.platform == scan.platform)
-    if decision is None and scan.coverage.gaps:
+    if image.decision is None and scan.coverage.gaps:
         mine = tuple(
             JudgedGap(gap=gap, platform=scan.platform, verdict=Verdict.INCOMPLETE)
             for gap in scan.coverage.gaps
         )
-    if mine:
-        return _judged_coverage(scan.platform, mine)
-    counts = ", ".join(f"{number} {kind}" for kind, number in scan.coverage.package_counts)
-    return Case(name=name, body=f"packages looked at: {counts or 'none'}")
+    case = _judged_coverage(scan.platform, mine) if mine else Case(name=name)
+    if case.status is CaseStatus.PASSED:
+        yield replace(case, body=f"{case.body}\n\n{record}".strip())
+    else:
+        yield case
+        yield Case(name=f"coverage record {scan.platform}", body=record)
 
 
 def _judged_coverage(platform: str, gaps: tuple[JudgedGap, ...]) -> Case:

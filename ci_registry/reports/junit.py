@@ -5,6 +5,7 @@ from datetime import UTC
 from typing import Any
 
 from ci_registry.reports.cases import Suite, suites_of
+from ci_registry.reports.compared import base_lines, change_counts, comparison_lines
 from ci_registry.reports.escape import clip, one_line
 from ci_registry.results import Case, CaseStatus, ImageResult, RunResult
 
@@ -78,6 +79,9 @@ def _properties(result: RunResult, image: ImageResult) -> dict[str, str]:
         found["policy"] = f"{decision.policy_name} ({decision.mode}) from {decision.policy_source}"
         found["policy_digest"] = decision.policy_digest
         found["decided_at"] = decision.decided_at.astimezone(UTC).isoformat()
+    found |= {f"findings_{word}": str(n) for word, n in change_counts((image,)).items()}
+    found["baseline"] = next(iter(comparison_lines(image)), "")
+    found["base_image"] = "; ".join(base_lines(image))
     for scan in image.scans[:1]:
         found["scanner"] = f"{scan.scanner} {scan.scanner_version}".strip()
         for number, database in enumerate(scan.coverage.databases, 1):

@@ -2,6 +2,14 @@
 
 from collections.abc import Iterator
 
+from ci_registry.reports.compared import (
+    base_lines,
+    change_of,
+    comparison_lines,
+    fixed_lines,
+    owner_line,
+    owner_of,
+)
 from ci_registry.reports.escape import markdown, web_link
 from ci_registry.reports.totals import counts_lines, image_ref, judged, written_images
 from ci_registry.reports.wording import gap_line, unsaid_error, worst_first
@@ -20,6 +28,8 @@ MAX_SUMMARY_BYTES = 900_000
 _MAX_ROWS = 500
 """Most findings in the table of one image."""
 _POINTER = "\n*Cut here: the rest is in `result.json` and in the JUnit report.*\n"
+_FURTHER = (("From", owner_of), ("Change", change_of))
+"""Columns that stand there when somebody knows."""
 _SIGNS = {
     Verdict.PASS: "✅",
     Verdict.WARN: "⚠️",
@@ -113,6 +123,7 @@ def _decision(image: ImageResult, decision: Decision) -> Iterator[str]:
     for line in counts_lines(image):
         yield markdown(line)
         yield ""
+    yield from _compared(image, decision)
     findings = sorted(judged(image), key=worst_first)
     yield from _table([f for f in findings if f.treatment is not Treatment.WAIVED])
     waived = [f for f in findings if f.treatment is Treatment.WAIVED]
@@ -128,11 +139,30 @@ def _decision(image: ImageResult, decision: Decision) -> Iterator[str]:
         yield ""
 
 
+def _compared(image: ImageResult, decision: Decision) -> Iterator[str]:
+    lines = (owner_line(image), *comparison_lines(image), *base_lines(image))
+    for line in lines:
+        if line:
+            yield markdown(line)
+            yield ""
+    fixed = fixed_lines(decision.comparison)
+    if fixed:
+        yield "**Fixed since the baseline**"
+        yield ""
+        yield from (f"- {markdown(line)}" for line in fixed)
+        yield ""
+
+
 def _table(items: list[JudgedFinding]) -> Iterator[str]:
     if items:
-        yield "| | Vulnerability | Severity | Package | Installed | Fixed in | Platform | Rule |"
-        yield "|---|---|---|---|---|---|---|---|"
-        yield from (_row(item) for item in items[:_MAX_ROWS])
+        further = [
+            column for column in _FURTHER if any(column[1](item) for item in items[:_MAX_ROWS])
+        ]
+        names = "".join(f" {name} |" for name, _ in further)
+        yield f"| | Vulnerability | Severity | Package | Installed | Fixed in | Platform | Rule |{names}"
+        yield "|---|---|---|---|---|---|---|---|" + "---|" * len(further)
+        for item in items[:_MAX_ROWS]:
+            yield _row(item) + "".join(f" {markdown(text(item), 100)} |" for _, text in further)
         yield from _more(len(items))
         yield ""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from ci_registry.reports.compared import base_lines, comparison_lines, fixed_lines, owner_line
 from ci_registry.reports.escape import one_line, printable
 from ci_registry.reports.finding_cases import reported
 from ci_registry.reports.totals import counts_lines, judged, plural
@@ -84,10 +85,16 @@ def _decision_lines(image: ImageResult, decision: Decision) -> Iterator[str]:
             text = f"{item.finding.id} in {item.finding.package.name}: {item.waiver_id}"
             yield f"    {one_line(f'{text} {item.reason}')}"
         yield from _more(len(waived))
+    fixed = fixed_lines(decision.comparison)
+    if fixed:
+        yield "  fixed since the baseline:"
+        yield from (f"    {line}" for line in fixed)
     for note in decision.waiver_notes:
         where = f" ({note.file}:{note.line})" if note.file else ""
         yield f"  {one_line(f'waiver {note.waiver_id}: {note.message}{where}')}"
     yield from (f"  {one_line(line)}" for line in counts_lines(image))
+    yield from (f"  {line}" for line in (owner_line(image), *comparison_lines(image)) if line)
+    yield from (f"  {line}" for line in base_lines(image))
     yield f"  policy {one_line(decision.policy_name)} from {one_line(decision.policy_source)}"
 
 

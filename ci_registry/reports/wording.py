@@ -5,6 +5,7 @@ import re
 from datetime import date, timedelta
 
 from ci_registry.findings import Finding, FindingKind
+from ci_registry.reports.compared import change_of, owner_of, standing
 from ci_registry.reports.escape import clip, one_line, printable, web_link
 from ci_registry.results import (
     ImageResult,
@@ -33,7 +34,7 @@ def finding_headline(item: JudgedFinding) -> str:
     where = f"{finding.id} ({words}) in {finding.package.name} {versions}"
     if finding.kind is FindingKind.UNDECIDED:
         return one_line(f"{where}: not decided whether it is affected: {finding.detail}")
-    return one_line(f"{where}: {fix_of(finding)}")
+    return one_line(f"{where}: {fix_of(finding)}{standing(item)}")
 
 
 def _unfixed(finding: Finding) -> str:
@@ -70,6 +71,8 @@ def finding_body(item: JudgedFinding, *, sentence: str = "", today: date | None 
         ("Platform", item.platform),
         ("Found in", ", ".join(item.paths[:_SHOWN])),
         ("Layer", package.layer),
+        ("Comes from", owner_of(item)),
+        ("Since the baseline", change_of(item)),
         ("Also called", ", ".join(finding.aliases[:_SHOWN])),
         ("Rule", f"{item.rule_id}: {sentence}" if sentence else item.rule_id),
         ("Waived", f"{item.waiver_id} {item.reason}" if item.waiver_id else ""),

@@ -131,21 +131,28 @@ def coverage_to_json(coverage: Coverage) -> dict[str, object]:
             }
             for gap in coverage.gaps
         ],
-        "databases": [
-            {
-                "name": database.name,
-                "location": database.location,
-                "builtAt": database.built_at.isoformat() if database.built_at else None,
-                "digest": database.digest,
-                "ecosystems": list(database.ecosystems),
-            }
-            for database in coverage.databases
-        ],
+        "databases": [_database_to_json(database) for database in coverage.databases],
+        "lists": [_database_to_json(item) for item in coverage.lists],
+        "skippedBecause": [[reason, number] for reason, number in coverage.skipped],
+        "withData": list(coverage.with_data),
+        "withoutData": list(coverage.without_data),
+        "scanner": coverage.scanner,
+        "scannedAt": coverage.scanned_at.isoformat() if coverage.scanned_at else None,
+    }
+
+
+def _database_to_json(database: AdvisoryDatabase) -> dict[str, object]:
+    return {
+        "name": database.name,
+        "location": database.location,
+        "builtAt": database.built_at.isoformat() if database.built_at else None,
+        "digest": database.digest,
+        "ecosystems": list(database.ecosystems),
     }
 
 
 def coverage_from_json(value: object, inventory: Inventory, what: str) -> Coverage:
-    """Read a coverage record back.
+    """Read a coverage record back; those of earlier versions say less.
 
     Raises:
         IntegrityError: it has another shape, or names a gap that this version does not know.
@@ -169,7 +176,26 @@ def coverage_from_json(value: object, inventory: Inventory, what: str) -> Covera
             _database(item, what) for item in as_list(data.get("databases"), what=what)
         ),
         skipped_count=as_size(data.get("skipped"), what=what),
+        lists=tuple(_database(item, what) for item in as_list(data.get("lists", []), what=what)),
+        skipped=tuple(
+            _skipped(item, what) for item in as_list(data.get("skippedBecause", []), what=what)
+        ),
+        with_data=_texts(data.get("withData", []), what),
+        without_data=_texts(data.get("withoutData", []), what),
+        scanner=as_text(data.get("scanner", ""), what=what),
+        scanned_at=_optional_time(data.get("scannedAt"), what),
     )
+
+
+def _skipped(value: object, what: str) -> tuple[str, int]:
+    pair = as_list(value, what=what)
+    if len(pair) != 2:
+        raise IntegrityError(f"{what}: no reason and number of what was skipped")
+    return as_text(pair[0], what=what), as_size(pair[1], what=what)
+
+
+def _optional_time(value: object, what: str) -> datetime | None:
+    return None if value is None else time_of(as_text(value, what=what), what)
 
 
 def _texts(value: object, what: str) -> tuple[str, ...]:
@@ -195,7 +221,7 @@ def _database(value: object, what: str) -> AdvisoryDatabase:
     return AdvisoryDatabase(
         name=as_text(data.get("name"), what=what),
         location=as_text(data.get("location"), what=what),
-        built_at=None if built is None else time_of(as_text(built, what=what), what),
+        built_at=_optional_time(built, what),
         digest=as_text(data.get("digest"), what=what),
         ecosystems=_texts(data.get("ecosystems"), what),
     )

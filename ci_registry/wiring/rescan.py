@@ -1,23 +1,20 @@
 """`rescan`: the images of repositories, matched with the advisories of today by their attested inventory."""
 
-import contextlib
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ci_registry.errors import CiRegistryError, IntegrityError, NotFoundError, UsageError
+from ci_registry.errors import CiRegistryError, NotFoundError, UsageError
 from ci_registry.files import read_file
-from ci_registry.findings import Inventory
-from ci_registry.inventory.inspect import inspect_image
-from ci_registry.inventory.layer_store import StoredLayers
 from ci_registry.oci.digest import Digest
-from ci_registry.oci.manifest import MAX_MANIFEST_BYTES, Descriptor
+from ci_registry.oci.manifest import Descriptor
 from ci_registry.oci.reference import Reference, parse_reference
 from ci_registry.pipeline.drive import Opened, Work
 from ci_registry.pipeline.given import GivenImage
+from ci_registry.pipeline.read_image import image_reader
 from ci_registry.registry.companions import is_companion
 from ci_registry.registry.interface import Repository
 from ci_registry.registry.listing import tags_as_listed
@@ -76,7 +73,7 @@ def rescan(caller: Caller, choice: RescanChoice) -> tuple[RunResult, tuple[Path,
         trusted = load_trust(basis.settings.trust, caller.env, basis.trusted.read)
         named = list(_distinct(opened, places, choice.tags))
         names = _names(named)
-        read_image = _image_reader(opened) if choice.pull else None
+        read_image = image_reader(opened.context) if choice.pull else None
 
         def one(image: _Named) -> GivenImage:
             return _given(opened, image, names[image.reference], trusted, read_image)
@@ -205,38 +202,3 @@ def _given(
         digest=root.digest if root else None,
         error=error,
     )
-
-
-def _image_reader(opened: Opened) -> ReadImage:
-    """Return what pulls an image, proves every byte and reads its packages; nothing is stored."""
-    run = opened.context
-
-    def read_image(repository: Repository, root: Descriptor) -> tuple[Inventory, ...]:
-        inspected = inspect_image(
-            root,
-            read=_blob_reader(repository),
-            open_blob=repository.open,
-            cancel=run.cancel,
-            on_event=run.on_event,
-            image=repository.name,
-            layer_cache=StoredLayers(cache=run.cache),
-        )
-        return tuple(platform.inventory for platform in inspected.platforms)
-
-    return read_image
-
-
-def _blob_reader(repository: Repository) -> Callable[[Digest], bytes]:
-    """Return what reads a manifest, or else a config, into memory; registries keep the two apart."""
-
-    def read(digest: Digest) -> bytes:
-        with contextlib.suppress(NotFoundError):
-            return repository.fetch(digest).body
-        data = bytearray()
-        for chunk in repository.open(digest):
-            data += chunk
-            if len(data) > MAX_MANIFEST_BYTES:
-                raise IntegrityError(f"{digest} is larger than a config may be")
-        return bytes(data)
-
-    return read

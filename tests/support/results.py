@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from ci_registry.comparison import BaseAttribution, Change, Comparison, KnownFinding
 from ci_registry.errors import ExitCode
 from ci_registry.findings import (
     CoverageGap,
@@ -37,7 +38,15 @@ from ci_registry.results import (
     Verdict,
     WaiverNote,
 )
-from tests.support.findings import AMD64, ARM64, NOW, make_finding, make_package, make_scan
+from tests.support.findings import (
+    AMD64,
+    ARM64,
+    NOW,
+    make_coverage,
+    make_finding,
+    make_package,
+    make_scan,
+)
 
 DIGEST = digest_of(b"image")
 PIPELINE = (
@@ -308,6 +317,58 @@ def blocked_image(name: str = "web") -> ImageResult:
     )
 
 
+def compared_image(name: str = "shop") -> ImageResult:
+    """Return a blocked image with a known base, a newer one, and a baseline."""
+    image = blocked_image(name)
+    assert image.decision is not None
+    first, *others = image.decision.findings
+    found = (
+        replace(first, from_base=True, change=Change.WORSENED, change_detail="was HIGH"),
+        *(replace(item, from_base=False, change=Change.NEW) for item in others),
+    )
+    fixed = KnownFinding(
+        platform=AMD64,
+        ids=("CVE-2026-0200",),
+        package="pkg:deb/debian/zlib1g",
+        severity=Severity.HIGH,
+    )
+    comparison = Comparison(
+        source="ghcr.io/acme/shop:latest (0123456789ab)",
+        notes=("it has no linux/arm64: every finding there is new",),
+        new=len(others),
+        worsened=1,
+        unchanged=0,
+        fixed=(fixed,),
+    )
+    base = BaseAttribution(
+        platform=AMD64,
+        reference="debian:12",
+        digest="sha256:" + "a" * 64,
+        layers_count=1,
+        newer_digest="sha256:" + "b" * 64,
+        findings_count=9,
+        fixed_count=7,
+        added_count=1,
+    )
+    unread = replace(
+        base, platform=ARM64, layers_count=None, reason="registry.example does not answer"
+    )
+    coverage = replace(
+        make_coverage(),
+        skipped_count=3,
+        skipped=(("owned by a package of the operating system", 3),),
+        with_data=("deb",),
+        scanner="osv 1",
+        scanned_at=NOW,
+    )
+    return replace(
+        image,
+        scans=(replace(image.scans[0], coverage=coverage), *image.scans[1:]),
+        bases=(base, unread),
+        decision=replace(image.decision, findings=found, comparison=comparison),
+    )
+
+
 def incomplete_image(name: str = "tiny") -> ImageResult:
     """Return an image whose scan did not cover it, with one finding that could not be decided."""
     undecided = make_judged(
@@ -422,6 +483,7 @@ def sample_runs() -> dict[str, RunResult]:
         "passing": make_run(passing_image()),
         "blocked": make_run(blocked_image()),
         "incomplete": make_run(incomplete_image()),
+        "compared": make_run(compared_image()),
         "crashed": make_run(crashed_image()),
         "several": make_run(blocked_image(), passing_image(), crashed_image("b.c")),
         "dry-run": make_run(
