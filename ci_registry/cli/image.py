@@ -1,6 +1,8 @@
 """Single steps on images: `build`, `scan`, `sign`, `verify`."""
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,18 @@ from ci_registry.cli.streams import write_out
 from ci_registry.config.options import Scope
 
 _SHARED = (Scope.SETTINGS, Scope.RUN)
+
+
+def _time(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        time = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is no time such as 2026-11-24T06:00:00Z") from error
+    if time.tzinfo is None:
+        raise click.BadParameter(f"{value!r} has no time zone; write 2026-11-24T06:00:00Z")
+    return time.astimezone(UTC)
 
 
 @click.command()
@@ -47,6 +61,20 @@ def build(ctx: click.Context, /, output: str, output_format: str, **values: Any)
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Match the packages of an SBOM (CycloneDX or SPDX as JSON) instead; once per platform.",
 )
+@click.option(
+    "--from-report",
+    "reports",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Judge what another scanner reported: SARIF, CycloneDX with vulnerabilities, or the JSON of"
+    " trivy or grype; beside the scanners of --scanner when that is given too.",
+)
+@click.option(
+    "--report-db-date",
+    metavar="TIME",
+    callback=_time,
+    help="When the advisories behind the reports were made (RFC 3339), for formats that do not say.",
+)
 @setting_options(scopes=_SHARED)
 @log_options
 @format_option
@@ -54,27 +82,46 @@ def build(ctx: click.Context, /, output: str, output_format: str, **values: Any)
 def scan(
     ctx: click.Context,
     /,
+    *,
     target: str | None,
     sboms: tuple[Path, ...],
+    reports: tuple[Path, ...],
+    report_db_date: datetime | None,
     output_format: str,
     **values: Any,
 ) -> None:
-    """Scan and judge TARGET: an image reference, or an OCI layout directory; or an SBOM of it."""
+    """Scan and judge TARGET: an image reference, or an OCI layout directory; or an SBOM or report of it."""
     from ci_registry.cli.outcome import finish
     from ci_registry.pipeline.drive import Work
     from ci_registry.wiring.command import run_pipeline, scan_settings
 
-    if (target is None) == (not sboms):
-        raise click.UsageError("Name an image or layout, or SBOM files with --from-sbom.")
-    with open_caller(values) as caller:
+    _check_sources(target, sboms, reports, report_db_date)
+    with open_caller(values) as opened:
+        caller = replace(opened, reports=reports, report_db_date=report_db_date)
         if target is not None:
             scanning, pull = scan_settings(caller, target)
             result, files = run_pipeline(scanning, Work(command="scan", pull=pull))
         else:
-            from ci_registry.wiring.given import match_sboms
+            from ci_registry.wiring.given import judge_reports, match_sboms
 
-            result, files = match_sboms(caller, sboms)
+            result, files = match_sboms(caller, sboms) if sboms else judge_reports(caller)
     ctx.exit(finish(result, files, output_format))
+
+
+def _check_sources(
+    target: str | None,
+    sboms: tuple[Path, ...],
+    reports: tuple[Path, ...],
+    report_db_date: datetime | None,
+) -> None:
+    if target is not None and sboms:
+        raise click.UsageError("Name either an image or layout, or SBOM files with --from-sbom.")
+    if target is None and not sboms and not reports:
+        raise click.UsageError(
+            "Name an image or layout, SBOM files with --from-sbom, or reports with --from-report."
+        )
+    if report_db_date is not None and not reports:
+        raise click.UsageError("--report-db-date says something about --from-report.")
 
 
 @click.command()

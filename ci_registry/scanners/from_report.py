@@ -173,7 +173,7 @@ def _with_kinds(reported: tuple[Reported, ...], inventory: Inventory) -> Iterato
             item,
             kind=min(chosen) if chosen else "generic",
             name=item.name or "(no package is named)",
-            version=item.version or "unknown",
+            purl=item.purl or ("" if item.name else "pkg:generic/unnamed"),
         )
 
 
@@ -222,8 +222,8 @@ def _image_gaps(report: GivenReport, inventory: Inventory) -> Iterator[CoverageG
             detail=f"{report.what} names no digest and lists no packages: nobody knows which image"
             " it is about",
         )
-    ours = "/".join(inventory.platform.split("/")[:2])
-    if report.platform and ours and "/".join(report.platform.split("/")[:2]) != ours:
+    platform = "/".join(inventory.platform.split("/")[:2])
+    if report.platform and platform and "/".join(report.platform.split("/")[:2]) != platform:
         yield CoverageGap(
             gap=Gap.WRONG_IMAGE,
             detail=f"{report.what} is about platform {report.platform}, not about {inventory.platform}",
@@ -238,8 +238,10 @@ def _silence_gaps(report: GivenReport, evidence: Evidence) -> Iterator[CoverageG
     packages: dict[str, list[str]] = {}
     for package in matchable(evidence.inventory):
         packages.setdefault(package.ecosystem, []).append(package.purl)
+    ours = set(packages)
     for seen in report.packages or ():
-        packages.setdefault(seen.ecosystem, []).append(seen.purl)
+        if seen.ecosystem not in ours:
+            packages.setdefault(seen.ecosystem, []).append(seen.purl)
     for kind in sorted(packages.keys() - proven):
         looked = "looked at them and had" if report.packages is None else "had"
         purls = tuple(sorted(set(packages[kind])))

@@ -49,6 +49,10 @@ class Caller:
     print_command: Callable[[str], None]
     lone_image: bool = False
     """The options describe the only image, whatever the settings file has: `scan TARGET`."""
+    reports: tuple[Path, ...] = ()
+    """Reports of scanners that somebody else ran: their findings are judged."""
+    report_db_date: datetime | None = None
+    """When the advisories behind `reports` were made, for those that do not say."""
     groups: set[int] = field(default_factory=set)
     """The process groups of the programs that run at the moment."""
     locked: LockedPrograms | None = None

@@ -28,6 +28,7 @@ from ci_registry.wiring.caching import open_cache
 from ci_registry.wiring.database_choice import describe_databases
 from ci_registry.wiring.parts import open_parts
 from ci_registry.wiring.registries import may_log_in
+from ci_registry.wiring.scanners import scanners_are_asked
 
 if TYPE_CHECKING:
     from ci_registry.verification.trust import TrustedKeys
@@ -163,14 +164,17 @@ def _gathered(caller: Caller, basis: Basis, *, dry_run: bool) -> GatheredRun:
     present = dry_run
     if not dry_run and settings.sign.mode is not SignMode.OFF:
         present = read_key_source(settings.sign.key, caller.env, folder=basis.project) is not None
+    asked = scanners_are_asked(caller)
+    scanners = settings.scan.scanner if asked else ()
+    databases = (describe_databases(settings, basis.project),) if asked else ()
     return GatheredRun(
         key_present=present,
         key_source=source,
         policy_source=basis.policy.source,
         is_policy_trusted=basis.trusted.label != "untrusted",
         is_dry_run=dry_run,
-        scanner="+".join(settings.scan.scanner),
-        database=describe_databases(settings, basis.project),
+        scanner="+".join((*(("report",) if caller.reports else ()), *scanners)),
+        database="; ".join((*map(str, caller.reports), *databases)),
     )
 
 

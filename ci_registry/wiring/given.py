@@ -1,5 +1,6 @@
-"""Finds inventories that are matched without reading an image: SBOM files."""
+"""Finds what is judged without reading an image: SBOM files, and reports of other scanners."""
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from ci_registry.errors import IntegrityError, UsageError
 from ci_registry.files import read_file
+from ci_registry.findings import Inventory
 from ci_registry.oci.reference import Reference, parse_reference
 from ci_registry.pipeline.drive import Opened, Work
 from ci_registry.pipeline.given import GivenImage, inventory_from
@@ -16,6 +18,7 @@ from ci_registry.sbom.document import SbomDocument
 from ci_registry.sbom.reading import read_sbom
 from ci_registry.wiring.basis import Caller
 from ci_registry.wiring.command import run_pipeline
+from ci_registry.wiring.report_files import read_reports
 
 
 def match_sboms(caller: Caller, files: Sequence[Path]) -> tuple[RunResult, tuple[Path, ...]]:
@@ -30,6 +33,31 @@ def match_sboms(caller: Caller, files: Sequence[Path]) -> tuple[RunResult, tuple
 
     lone = replace(caller, options=options, lone_image=True)
     return run_pipeline(lone, Work(command="match", given=given))
+
+
+def judge_reports(caller: Caller) -> tuple[RunResult, tuple[Path, ...]]:
+    """Judge the caller's reports by themselves; returns the result and the report files.
+
+    Nothing says what their scanners should have looked at: the verdict is never better than incomplete.
+    """
+    options = dict(caller.options) | {"only": (), "image": "report", "push": "never"}
+    lone = replace(caller, options=options, lone_image=True)
+    given = functools.partial(_reported_image, caller)
+    return run_pipeline(lone, Work(command="match", given=lambda _opened: (given(),)))
+
+
+def _reported_image(caller: Caller) -> GivenImage:
+    """Return the image that the reports are about: an inventory without packages per platform."""
+    reports = read_reports(caller)
+    platforms = dict.fromkeys(report.platform or "unknown" for report in reports)
+    nothing = Inventory(
+        platform="", manifest_digest="", config_digest="", distribution=None, packages=()
+    )
+    return GivenImage(
+        name=_name(caller.reports[0].stem),
+        inventories=tuple(replace(nothing, platform=platform) for platform in platforms),
+        source=", ".join(report.title for report in reports),
+    )
 
 
 def _image(caller: Caller, files: Sequence[Path]) -> GivenImage:

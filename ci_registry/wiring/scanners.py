@@ -24,17 +24,42 @@ _Maker = Callable[[Caller, Basis, Registries, DiskCache], Scanner]
 def make_scanner(caller: Caller, basis: Basis, registries: Registries, cache: DiskCache) -> Scanner:
     """Return what the settings name: the embedded scanner, a program, or several of them together.
 
+    Reports that the caller has take the place of the scanners in the settings, and stand beside those
+    of the command line.
+
     Raises:
         ToolError: a program is missing.
+        UsageError: a report can't be read.
         CiRegistryError: a database can't be had.
     """
-    chosen = dict.fromkeys(basis.settings.scan.scanner)
-    made = tuple(_MAKERS[name](caller, basis, registries, cache) for name in chosen)
+    chosen = dict.fromkeys(basis.settings.scan.scanner if scanners_are_asked(caller) else ())
+    given = (_reports(caller, basis),) if caller.reports else ()
+    made: tuple[Scanner, ...] = (
+        *given,
+        *(_MAKERS[name](caller, basis, registries, cache) for name in chosen),
+    )
     if len(made) == 1:
         return made[0]
     from ci_registry.scanners.several import SeveralScanners
 
     return SeveralScanners(scanners=made)
+
+
+def scanners_are_asked(caller: Caller) -> bool:
+    """Whether the scanners of the settings are asked: with reports only when the call names them."""
+    return not caller.reports or "scanner" in caller.options
+
+
+def _reports(caller: Caller, basis: Basis) -> Scanner:
+    from ci_registry.scanners.from_report import ReportScanner
+    from ci_registry.wiring.report_files import read_reports
+
+    return ReportScanner(
+        reports=read_reports(caller),
+        now=caller.now,
+        max_db_age=basis.settings.scan.max_db_age,
+        database_built_at=caller.report_db_date,
+    )
 
 
 def _osv(caller: Caller, basis: Basis, registries: Registries, cache: DiskCache) -> Scanner:
