@@ -99,8 +99,9 @@ def _describe(scanner: ScannerChoice, settings: Settings, project: Path) -> str:
     scan = settings.scan
     if scanner is ScannerChoice.TRIVY and scan.server:
         return f"the trivy server {scan.server} (it is sent lists of packages)"
-    if scanner is ScannerChoice.GRYPE and scan.grype_db != "auto":
-        return scan.grype_db
+    own = {ScannerChoice.TRIVY: scan.trivy_db, ScannerChoice.GRYPE: scan.grype_db}
+    if own.get(scanner, "auto") != "auto":
+        return own[scanner]
     choice = choose_database(settings, project)
     if choice.kind is DatabaseKind.CACHE:
         return "only what is cached"

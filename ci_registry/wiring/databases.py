@@ -153,6 +153,9 @@ def find_trivy_database(
     Raises:
         CiRegistryError: there is none and it can't be fetched, or nobody we trust signed it.
     """
+    named = basis.settings.scan.trivy_db
+    if named != "auto":
+        return _trivy_folder(basis.project / named, named), named, ()
     choice = choose_database(basis.settings, basis.project)
     if choice.path is not None:
         return choice.path, choice.shown, ()
@@ -166,6 +169,15 @@ def find_trivy_database(
         references = (parse_reference(TRIVY_DATABASE),)
     fetched = reader.fetch_trivy(references, stored)
     return fetched.folder, fetched.location, fetched.notes
+
+
+def _trivy_folder(path: Path, shown: str) -> Path:
+    if (path / "db" / "trivy.db").is_file():
+        return path
+    raise SetupError(
+        f"scan.trivy_db is {shown}, which holds no database of trivy (db/trivy.db)",
+        hint="name a cache folder of trivy, or leave it at auto",
+    )
 
 
 def exploitation_for_trivy(

@@ -159,7 +159,7 @@ def read_listing(client: HttpClient, url: str) -> Listing:
     digest = Digest(as_text(document.get("checksum"), what=f"{url}: checksum"))
     if digest.algorithm != "sha256":
         raise IntegrityError(f"{url}: the checksum is no sha256")
-    beside = posixpath.dirname(urlsplit(url).path) + "/" + path
+    beside = posixpath.join(posixpath.dirname(urlsplit(url).path), path)
     return Listing(
         url=urljoin(url, beside),
         digest=digest,
