@@ -152,6 +152,11 @@ class LockedPrograms:
         if changed:
             raise ToolError(f"{name} was changed while it was started: {found}")
 
+    def check(self, path: Path) -> None:
+        """Make sure that a program may be started, without starting it; raises as `opened` does."""
+        with self.opened(Command(argv=(str(path),))):
+            pass
+
     def _check(self, name: str, path: str, sha256: str, file: IO[bytes]) -> None:
         file.seek(0)
         if sha256 not in self.allowed.get(name, ()):

@@ -175,6 +175,8 @@ def _program(name: str, caller: Caller) -> Path:
             f"scanner {name} is named, but no program {name} is on PATH",
             hint=f"install {name}, or use the built-in scanner: --scanner osv",
         )
+    if caller.locked is not None:
+        caller.locked.check(found)  # its version may be known from another run: it is not asked then
     return found
 
 

@@ -264,8 +264,10 @@ def test_no_listing_and_nothing_cached_is_infrastructure_and_offline_is_incomple
 def test_locked_tools_refuse_a_program_until_it_is_listed(tmp_path: Path) -> None:
     project = _project(tmp_path, "registry.example")
     env = _env("trivy", folder=tmp_path) | _trivy_data(tmp_path / "trivy")
+    assert project.run(*OFFLINE, "--scanner", "trivy", env=env).exit_code == 0
     env["CIREG_TOOLS_MODE"] = "locked"
     outcome = project.run(*OFFLINE, "--scanner", "trivy", env=env)
+    assert _image(project)["failed_step"] == "preflight"  # although its version was remembered
     sha256 = hashlib.sha256(_program("trivy").read_bytes()).hexdigest()
     assert outcome.exit_code == 2
     assert "trivy is not on the list of programs that may be started" in outcome.troubles[0]
