@@ -1,4 +1,7 @@
-"""Finds what is installed in a base image: kept from an earlier run, attested, or read when that is allowed."""
+"""Finds what is installed in a base image: kept from an earlier run, attested, or read when that is allowed.
+
+What reads and writes SBOMs is imported when it is needed: most runs need none of it.
+"""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -8,12 +11,8 @@ from ci_registry.findings import Inventory
 from ci_registry.inventory.layer_store import reader_version
 from ci_registry.oci.digest import Digest
 from ci_registry.oci.platform import Platform
-from ci_registry.pipeline.read_image import image_reader
 from ci_registry.pipeline.state import RunContext
 from ci_registry.registry.interface import Repository
-from ci_registry.sbom.cyclonedx import MAX_SBOM_BYTES, read_cyclonedx, write_cyclonedx
-from ci_registry.sbom.document import SbomDocument
-from ci_registry.verification.inventory import attested_inventory
 
 _KIND = "base-inventories"
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -21,6 +20,8 @@ _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 def kept_inventory(run: RunContext, diff_ids: Sequence[str]) -> Inventory | None:
     """Return what these layers hold, when a run with the same readers found it out."""
+    from ci_registry.sbom.cyclonedx import MAX_SBOM_BYTES, read_cyclonedx  # noqa: PLC0415 - late
+
     body = run.cache.get(_KIND, _key(diff_ids), max_bytes=MAX_SBOM_BYTES)
     if body is None:
         return None
@@ -32,6 +33,9 @@ def kept_inventory(run: RunContext, diff_ids: Sequence[str]) -> Inventory | None
 
 def keep_inventory(run: RunContext, diff_ids: Sequence[str], inventory: Inventory) -> None:
     """Keep what these layers hold."""
+    from ci_registry.sbom.cyclonedx import write_cyclonedx  # noqa: PLC0415 - late, see above
+    from ci_registry.sbom.document import SbomDocument  # noqa: PLC0415 - late, see above
+
     document = SbomDocument(image="base", inventory=inventory, created_at=_NEVER)
     run.cache.put(_KIND, _key(diff_ids), write_cyclonedx(document))
 
@@ -57,6 +61,8 @@ def inventory_of_base(
     if kept is not None:
         return kept
     if (trusted := run.trusted_keys()) is not None:
+        from ci_registry.verification.inventory import attested_inventory  # noqa: PLC0415 - late
+
         try:
             return attested_inventory(repository, manifest, trusted).inventory
         except IncompleteError:
@@ -66,6 +72,8 @@ def inventory_of_base(
         raise IncompleteError(
             "no SBOM of it is attested by a trusted key, and scan.read_new_base is off"
         )
+    from ci_registry.pipeline.read_image import image_reader  # noqa: PLC0415 - only when allowed
+
     found = image_reader(run)(repository, repository.fetch(manifest).descriptor)
     mine = [inventory for inventory in found if inventory.platform == str(platform)] or found
     keep_inventory(run, diff_ids, mine[0])

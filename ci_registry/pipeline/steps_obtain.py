@@ -18,6 +18,8 @@ _BUILDER_STARTS_S = 0.02
 """So long the builder itself is busy with what this process does before it waits."""
 _LATER_STEPS = (
     "ci_registry.pipeline.steps_inspect",
+    "ci_registry.pipeline.base_lookup",
+    "ci_registry.pipeline.attribution",
     "ci_registry.pipeline.steps_scan",
     "ci_registry.pipeline.steps_publish",
     "ci_registry.reports.github",

@@ -26,11 +26,18 @@ def registry() -> Iterator[RunningRegistry]:
         yield running
 
 
-def _put_base(project: Project, registry: RunningRegistry, *packages: tuple[str, str, str]) -> str:
+def _put_base(
+    project: Project,
+    registry: RunningRegistry,
+    *packages: tuple[str, str, str],
+    release: str = "12",
+) -> str:
     """Point `base/debian:12` at an image with these packages; returns its digest."""
+    files = debian_layer(*packages)
+    files["etc/os-release"] = f'ID=debian\nVERSION_ID="{release}"\n'
     folder = project.folder / "base"
     shutil.rmtree(folder, ignore_errors=True)
-    made = make_layout(folder, ImageSpec(layers=[debian_layer(*packages), {"etc/motd": "hello"}]))
+    made = make_layout(folder, ImageSpec(layers=[files, {"etc/motd": "hello"}]))
     done = project.run("copy", "./base", f"{registry.host}/base/debian:12")
     assert done.exit_code == 0, done.stderr
     shutil.rmtree(folder)
@@ -206,6 +213,27 @@ def test_newer_base_is_read_when_that_is_allowed_and_the_fixes_are_counted(
     assert line in done.stdout
     again = _run(project, place, command="scan")  # its inventory is kept
     assert again["bases"][0]["fixed_count"] == 1
+
+
+def test_nothing_is_called_fixed_by_a_newer_base_that_the_advisories_do_not_cover(
+    project: Project, registry: RunningRegistry
+) -> None:
+    _prebuilt(project, registry)
+    _put_base(project, registry, *NEW, release="13")
+    image = _run(project, f"{registry.host}/other/app:v1", "--scan-read-new-base", command="scan")
+    (base,) = image["bases"]
+    assert (base["findings_count"], base["fixed_count"]) == (2, None)
+    assert "the packages of the newer base are not all covered" in base["newer_reason"]
+
+
+def test_image_from_scratch_has_no_base(tmp_path: Path, registry: RunningRegistry) -> None:
+    project = make_project(tmp_path, registry, version="1.0", policy="policy.yml")
+    project.write("policy.yml", "spec: {rules: [{severity: CRITICAL, action: WARN}]}")
+    done = project.run("run", env=signing_environment())
+    assert done.exit_code == 0, done.stderr
+    assert _owners(project.result()["images"][0]) == {"demo": False}
+    assert "no base image: FROM scratch" in done.stdout
+    assert "[own layers]" in done.stdout
 
 
 def test_newer_base_with_an_attested_inventory_needs_no_reading(

@@ -7,6 +7,7 @@ from ci_registry.dockerfile.stages import (
     BuildArguments,
     Role,
     bases_of,
+    final_base,
     first_run,
     global_arguments,
     stages_for,
@@ -112,3 +113,22 @@ def test_automatic_arguments_can_be_overridden() -> None:
     variables = global_arguments(parsed, BuildArguments(values={"TARGETARCH": "z"}))
     assert (variables["TARGETARCH"], variables["TARGETOS"]) == ("z", "linux")
     assert variables["TARGETSTAGE"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "reference"),
+    [
+        ("FROM debian:12\n", "", "debian:12"),
+        ("FROM golang AS build\nFROM debian\nCOPY --from=build /a /a\n", "", "debian"),
+        ("FROM debian AS one\nFROM one AS two\nFROM two\n", "", "debian"),
+        ("FROM debian AS one\nFROM alpine\n", "one", "debian"),
+        ("ARG BASE=debian:11\nFROM $BASE\n", "", "debian:11"),
+        ("FROM base-$TARGETARCH\n", "", "base-amd64"),
+        ("FROM debian\nFROM scratch\n", "", None),
+    ],
+)
+def test_final_base_is_the_image_below_the_last_stage(
+    text: str, target: str, reference: str | None
+) -> None:
+    found = final_base(parse_dockerfile(text, file="Dockerfile"), target)
+    assert (found.reference if found else None) == reference
