@@ -19,7 +19,7 @@ from ci_registry.pipeline.base_names import SCRATCH, UNNAMED
 from ci_registry.pipeline.state import ImageRun, RunContext
 from ci_registry.policy.groups import Group, group_findings, package_identity
 from ci_registry.results import PlatformImage
-from ci_registry.scanners.interface import CanMatchInventory, Scanner
+from ci_registry.scanners.interface import Scanner, matches_anew
 
 _NO_LESS = frozenset({Gap.END_OF_LIFE, Gap.UNDECIDED, Gap.KEV_ABSENT, Gap.KEV_STALE})
 """Gaps in spite of which findings can be counted."""
@@ -155,7 +155,7 @@ def _compared(  # noqa: PLR0917 - one caller
     scanner: Scanner,
     run: RunContext,
 ) -> BaseAttribution:
-    if not isinstance(scanner, CanMatchInventory):
+    if not matches_anew(scanner):
         reason = f"scanner {scanner.name} can't match the inventory of the newer base"
         return replace(base, newer_reason=reason)
     try:

@@ -23,7 +23,7 @@ from ci_registry.policy.coverage import judge_coverage
 from ci_registry.policy.groups import group_findings
 from ci_registry.reports.stored_findings import StoredImage, StoredResult
 from ci_registry.results import Verdict
-from ci_registry.scanners.interface import CanMatchInventory, Scanner
+from ci_registry.scanners.interface import Scanner, matches_anew
 from ci_registry.verification.published import inventories_of
 
 RELEASE = "release"
@@ -69,7 +69,7 @@ def _place(name: str, image: ImageRun, run: RunContext) -> Reference:
 
 
 def _released(image: ImageRun, run: RunContext, scanner: Scanner, place: Reference) -> Baseline:
-    if not isinstance(scanner, CanMatchInventory):
+    if not matches_anew(scanner):
         raise UsageError(f"scanner {scanner.name} can't match the inventory of {place}")
     if run.dry_run and run.settings.runtime.offline:
         raise SetupError(f"{place} is not read in a dry run with --offline")

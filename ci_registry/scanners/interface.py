@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 from ci_registry.findings import Inventory, ScanResult
 from ci_registry.registry.proven import ProvenBlobs
@@ -67,3 +67,12 @@ class Scanner(Protocol):
             ToolError: the program crashed, ran out of time, or printed half a report.
             CancelledError: the run was cancelled.
         """
+
+
+REPORTS = "report"
+"""Name of the scanner that gives what reports of others say: of any inventory it says the same."""
+
+
+def matches_anew(scanner: Scanner) -> TypeGuard[CanMatchInventory]:
+    """Whether an inventory of another image gets findings of its own, so that the two can be compared."""
+    return isinstance(scanner, CanMatchInventory) and scanner.name != REPORTS

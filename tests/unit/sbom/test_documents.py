@@ -28,6 +28,7 @@ from ci_registry.findings import (
 )
 from ci_registry.sbom.cyclonedx import read_cyclonedx, write_cyclonedx
 from ci_registry.sbom.document import SbomDocument
+from ci_registry.sbom.facts import coverage_from_json, coverage_to_json
 from ci_registry.sbom.purl import parse_purl
 from ci_registry.sbom.reading import read_sbom
 from ci_registry.sbom.spdx import read_spdx, write_spdx
@@ -112,6 +113,12 @@ COVERAGE = Coverage(
         ),
     ),
     skipped_count=1,
+    lists=(AdvisoryDatabase(name="kev", location="db", built_at=NOW),),
+    skipped=(("owned by a package of the operating system", 1),),
+    with_data=("deb", "npm"),
+    without_data=("maven",),
+    scanner="osv 0.1.0",
+    scanned_at=NOW,
 )
 DOCUMENT = SbomDocument(
     image="registry.example/acme/api",
@@ -171,6 +178,15 @@ def test_schema_test_can_fail(kind: str) -> None:
 @pytest.mark.parametrize("kind", WRITERS)
 def test_everything_survives_the_round_trip(kind: str) -> None:
     assert read_sbom(WRITERS[kind](DOCUMENT), what="sbom") == _sorted(DOCUMENT)
+
+
+def test_coverage_record_of_an_earlier_version_says_less() -> None:
+    written = coverage_to_json(COVERAGE)
+    for name in ("lists", "skippedBecause", "withData", "withoutData", "scanner", "scannedAt"):
+        del written[name]
+    assert coverage_from_json(written, INVENTORY, "sbom") == replace(
+        COVERAGE, lists=(), skipped=(), with_data=(), without_data=(), scanner="", scanned_at=None
+    )
 
 
 @pytest.mark.parametrize("kind", WRITERS)
