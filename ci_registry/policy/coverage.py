@@ -72,6 +72,10 @@ def _scan_reasons(
         if scan.status is not ScanStatus.COMPLETE:
             word = "timed out" if scan.status is ScanStatus.TIMEOUT else "failed"
             yield Verdict.INCOMPLETE, f"the scan of {scan.platform} by {scan.scanner} {word}"
+        elif scan.tool_exit_code:  # none is run with an option that makes it one for findings
+            said = f"{scan.scanner} wrote a whole report about {scan.platform}, but ended with"
+            code = f"exit code {scan.tool_exit_code}: it says itself that something failed"
+            yield Verdict.INCOMPLETE, f"{said} {code}"
 
 
 def _unnamed_gaps(scan: ScanResult) -> Iterator[CoverageGap]:

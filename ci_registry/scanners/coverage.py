@@ -55,12 +55,12 @@ def gaps_for(evidence: Evidence) -> tuple[CoverageGap, ...]:
     named = {gap.ecosystem for gap in distribution if gap.gap is Gap.UNKNOWN_DISTRIBUTION}
     return (
         *_image_gaps(evidence),
+        *_unread_gaps(evidence),  # the reason when there are no packages either
         *_package_gaps(evidence),
         *distribution,
         *_database_gaps(evidence),
         *_data_gaps(evidence, named),
         *_third_party_gaps(evidence),
-        *_unread_gaps(evidence),
         *_undecided_gaps(evidence),
         *_difference_gaps(evidence),
     )

@@ -1,6 +1,7 @@
 """Every kind of gap in coverage with every kind of acceptance, from the policy's text to the verdict."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -105,6 +106,25 @@ def test_no_other_name_can_be_written(name: str) -> None:
 def test_no_acceptance_without_who_why_and_until_when(gap: Gap, missing: str) -> None:
     with pytest.raises(CiRegistryError, match=rf"accept\[0\]\.{missing}"):
         policy(gap, **{missing: '""'})
+
+
+@pytest.mark.parametrize(("exit_code", "verdict"), [(None, "pass"), (0, "pass"), (1, "incomplete")])
+@pytest.mark.parametrize("mode", ["enforce", "audit"])
+def test_a_program_that_failed_after_a_whole_report_is_no_pass(
+    mode: str, exit_code: int | None, verdict: str
+) -> None:
+    decision = judge(
+        policy("no-data", mode=mode),
+        (),
+        image="api",
+        repositories=(),
+        scans=(replace(make_scan(), tool_exit_code=exit_code),),
+        platforms=(AMD64,),
+        now=NOW,
+    )
+
+    assert decision.verdict == verdict
+    assert any("ended with exit code 1" in r for r in decision.reasons) == (exit_code == 1)
 
 
 def test_all_kinds_of_gaps_are_in_these_tables() -> None:
