@@ -29,7 +29,8 @@ def _facts(scan: ScanResult, image: ImageResult | None) -> Iterator[tuple[str, s
     yield "config", coverage.config_digest
     yield "distribution", _distribution(coverage.distribution)
     yield "with data", ", ".join(coverage.with_data)
-    yield "without data", ", ".join(coverage.without_data)
+    without = ", ".join(coverage.without_data)
+    yield "without data", without or ("none" if coverage.with_data else "")
     for database in coverage.databases:
         yield "database", _database(database)
     for item in coverage.lists:
