@@ -21,7 +21,9 @@ from tests.support.registry import RunningRegistry, running_registry
 SEVERITY = [{"type": "CVSS_V3", "score": CRITICAL}]
 RECORDS = (
     record("PYSEC-2026-1", aliases=["CVE-2026-1001"], severity=SEVERITY),
-    record("PYSEC-2026-2", aliases=["CVE-2026-1002"], events=[{"introduced": "1.1"}, {"fixed": "2"}]),
+    record(
+        "PYSEC-2026-2", aliases=["CVE-2026-1002"], events=[{"introduced": "1.1"}, {"fixed": "2"}]
+    ),
     record(
         "DEBIAN-CVE-2026-1003",
         "Debian:12",
