@@ -165,6 +165,24 @@ def test_reports_of_a_pass_are_valid_and_hold_no_secret(passed: Passed) -> None:
         assert "PRIVATE KEY" not in text
 
 
+def test_base_is_known_by_what_buildkit_used_and_proven_by_its_layers(
+    place: Place, passed: Passed
+) -> None:
+    (base,) = passed.outcome.image["bases"]
+    assert (base["reference"], base["reason"]) == (f"{place.registry}/base/debian:12", "")
+    assert (base["layers_count"], base["newer_digest"]) == (1, "")
+    assert base["digest"].startswith("sha256:")
+    body = json.loads((passed.outcome.report / "sbom-app-linux-amd64.cdx.json").read_text())
+    owners = {
+        part["name"]: item["value"]
+        for part in body["components"]
+        for item in part.get("properties", ())
+        if item["name"] == "ci-registry:from-base"
+    }
+    assert owners["zlib1g"] == "true"
+    assert set(owners.values()) == {"true"}  # the own layers install nothing
+
+
 def test_second_run_gives_the_same_digest_and_no_second_signature(
     place: Place, passed: Passed, tmp_path: Path
 ) -> None:
