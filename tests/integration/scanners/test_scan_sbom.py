@@ -51,7 +51,10 @@ def test_sbom_of_another_program_is_incomplete_by_itself(tmp_path: Path) -> None
     ("text", "message"),
     [
         ("{", "x.json: neither CycloneDX nor SPDX 2 as JSON"),
-        ('{"bomFormat": "CycloneDX", "components": 1}', "x.json: components: expected a JSON array"),
+        (
+            '{"bomFormat": "CycloneDX", "components": 1}',
+            "x.json: components: expected a JSON array",
+        ),
     ],
 )
 def test_malformed_sbom_is_the_callers_mistake(tmp_path: Path, text: str, message: str) -> None:
