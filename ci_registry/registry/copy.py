@@ -5,7 +5,7 @@ import fnmatch
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from ci_registry.cancel import Cancel
@@ -21,11 +21,25 @@ from ci_registry.oci.digest import Digest
 from ci_registry.oci.manifest import Descriptor
 from ci_registry.registry.companions import is_companion, subject_of
 from ci_registry.registry.copy_attached import AttachedCopier, find_attached
+from ci_registry.registry.copy_compare import Compared, Comparer, CopyItem, Listing
 from ci_registry.registry.copy_image import CopiedImage, CopyOptions, ImageCopier
 from ci_registry.registry.interface import Repository
 from ci_registry.registry.parallel import in_parallel, lookup_pool
 from ci_registry.registry.rehearsal import Rehearsal
 from ci_registry.registry.shared_uploads import BLOBS_AT_ONCE, SharedUploads
+
+__all__ = [
+    "IMAGES_AT_ONCE",
+    "STEP",
+    "CopyItem",
+    "CopyOutcome",
+    "CopyStatus",
+    "Copying",
+    "Listing",
+    "choose_tags",
+    "copy_items",
+    "expect_digest",
+]
 
 IMAGES_AT_ONCE = 16
 STEP = "copy"
@@ -40,18 +54,6 @@ class CopyStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CopyItem:
-    """One thing to copy."""
-
-    source: str
-    """Tag or digest in the source."""
-    tag: str = ""
-    """In the target; empty: by digest only."""
-    found: Descriptor | None = field(default=None, compare=False)
-    """What it is in the source, when somebody has looked already."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CopyOutcome:
     """How one item went."""
 
@@ -61,14 +63,6 @@ class CopyOutcome:
     image: CopiedImage | None = None
     """Only where something was looked into; the first tag of several on one image has it."""
     error: CiRegistryError | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
-    """The tags of both sides, where they were listed anyway."""
-
-    source: frozenset[str]
-    target: frozenset[str]
 
 
 def choose_tags(tags: Iterable[str], patterns: tuple[str, ...]) -> tuple[CopyItem, ...]:
@@ -90,25 +84,12 @@ def choose_tags(tags: Iterable[str], patterns: tuple[str, ...]) -> tuple[CopyIte
     return tuple(CopyItem(source=tag, tag=tag) for tag in chosen)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Compared:
-    """What one item is on both sides."""
-
-    item: CopyItem
-    found: Descriptor | None = None
-    there: Digest | None = None
-    """Where the tag is in the target; for an item without one, the image itself."""
-    is_there: bool | None = None
-    """Whether the target has the image, under whatever tag; None: not looked for."""
-    error: CiRegistryError | None = None
-
-
 @dataclass(slots=True, kw_only=True)
 class _Group:
     """One image, and all items that are it."""
 
     root: Descriptor
-    compared: list[_Compared]
+    compared: list[Compared]
 
 
 class Copying:
@@ -150,6 +131,14 @@ class Copying:
             step=STEP,
             is_new=is_new,
         )
+        self.comparer = Comparer(
+            source,
+            self.target,
+            listing=listing,
+            rewrite_index=options.rewrite_index,
+            pool=self.lookups,
+            cancel=cancel,
+        )
         self.attached = AttachedCopier(
             source,
             self.target,
@@ -166,36 +155,6 @@ class Copying:
             lookups=self.lookups,
             cancel=cancel,
             is_new=is_new,
-        )
-
-    def compare(self, item: CopyItem) -> "_Compared":
-        """Look at both sides of one item: a HEAD request each.
-
-        Where the target was not listed it is asked for the image first: without that no tag is on it
-        (unless the tag is on a rewritten index).
-        """
-        self.cancel.check()
-        is_there = None
-        try:
-            found = item.found or self.source.resolve(item.source)
-            if found is None:
-                raise NotFoundError(
-                    f"{self.source.name} has no {item.source}", hint="check the name and the tag"
-                )
-            there = None
-            if not item.tag or (self.listing is None and not self.options.rewrite_index):
-                there = self.target.resolve(found.digest)
-                is_there = there is not None
-            listed = self.listing is None or item.tag in self.listing.target
-            if item.tag and listed and is_there is not False:
-                there = self.target.resolve(item.tag)
-        except (AccessError, CancelledError):
-            raise
-        except CiRegistryError as error:
-            return _Compared(item=item, error=error)
-        at = there.digest if there else None
-        return _Compared(
-            item=item, found=found, there=at, is_there=True if at == found.digest else is_there
         )
 
     def copy_group(self, group: _Group) -> tuple[CopyOutcome, ...]:
@@ -285,7 +244,7 @@ def copy_items(
             on_event=on_event,
             stack=stack,
         )
-        compared = in_parallel(copying.compare, items, pool=copying.lookups)
+        compared = copying.comparer.compare(items)
         done, groups = _sort_out(compared, look_inside=deep or bool(options.platforms))
         for outcomes in in_parallel(copying.copy_group, groups, pool=copying.workers):
             done.update((outcome.item, outcome) for outcome in outcomes)
@@ -294,7 +253,7 @@ def copy_items(
 
 
 def _sort_out(
-    compared: Iterable[_Compared], *, look_inside: bool
+    compared: Iterable[Compared], *, look_inside: bool
 ) -> tuple[dict[CopyItem, CopyOutcome], tuple[_Group, ...]]:
     """Return what is settled already, and the images that have to be looked into."""
     done: dict[CopyItem, CopyOutcome] = {}
@@ -329,7 +288,7 @@ def _companions(copying: Copying, done: dict[CopyItem, CopyOutcome]) -> Iterator
         if is_companion(tag) and subject_of(tag) not in handled
     )
     items = (CopyItem(source=tag, tag=tag) for tag in tags)
-    for one in in_parallel(copying.compare, items, pool=copying.lookups):
+    for one in copying.comparer.compare(items):
         if one.error is not None:
             yield _failed(one.item, one.error)
         elif one.found is not None and one.found.digest != one.there:
