@@ -35,6 +35,9 @@ class ScannerChoice(StrEnum):
     OSV = "osv"
     TRIVY = "trivy"
     GRYPE = "grype"
+    HARBOR = "harbor"
+    ECR = "ecr"
+    QUAY = "quay"
 
 
 class ToolsMode(StrEnum):

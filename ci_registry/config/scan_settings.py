@@ -13,7 +13,7 @@ class ScanSettings:
 
     scanner: tuple[ScannerChoice, ...] = setting(
         (ScannerChoice.OSV,),
-        "Scanner: osv is built in, trivy and grype are the programs of that name. Several, separated by commas, are all asked, and the stricter one counts.",
+        "Scanner: osv is built in, trivy and grype are the programs of that name, harbor, ecr and quay those of the registry. Several, separated by commas, are all asked, and the stricter one counts.",
         surface="scanner",
         trusted=True,
         single=True,
@@ -71,6 +71,26 @@ class ScanSettings:
     server_token: str = setting(
         "env://TRIVY_TOKEN",
         "Source of the token for `scan.server`, never the token itself: env://NAME.",
+        trusted=True,
+        pattern=r"env://[A-Za-z_][A-Za-z0-9_]*",
+        pattern_hint="env://NAME, never the token itself",
+        masked=True,
+    )
+    staging: str = setting(
+        "",
+        "Repository that holds an image for the time of its scan by harbor, ecr or quay, which read only what is in the registry; images that are published already do without.",
+        trusted=True,
+        pattern=r"[^\s,@]+/[^\s,@]+",
+        pattern_hint="a repository such as registry.example/ci/staging",
+    )
+    registry_is_current: bool = setting(
+        False,
+        "Take the time of a registry's report for the age of its advisories, where the registry does not say it: you promise that they are kept up to date.",
+        trusted=True,
+    )
+    quay_token: str = setting(
+        "env://QUAY_TOKEN",
+        "Source of the OAuth token for Quay's API, never the token itself: env://NAME.",
         trusted=True,
         pattern=r"env://[A-Za-z_][A-Za-z0-9_]*",
         pattern_hint="env://NAME, never the token itself",

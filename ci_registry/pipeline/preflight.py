@@ -14,6 +14,7 @@ from ci_registry.oci.reference import Reference
 from ci_registry.pipeline.sizes import last_size
 from ci_registry.pipeline.state import Done, ImageRun, RunContext
 from ci_registry.results import Case, CaseStatus, StepStatus
+from ci_registry.scanners.interface import ReadsRegistry
 
 _MINIMUM_FREE_BYTES = 64 * 1024 * 1024
 _FREE_FACTOR = 2.5
@@ -35,7 +36,7 @@ def preflight(image: ImageRun, run: RunContext) -> Done:
         ("builder available", lambda: _builder(image)),
         ("build secrets present", lambda: _secrets(image, run)),
         ("enough free space", lambda: _space(image, run)),
-        ("scanner available", lambda: _scanner(run)),
+        ("scanner available", lambda: _scanner(image, run)),
         ("policy and waivers readable", lambda: f"policy from {run.policy.source}"),
         ("push allowed", lambda: _push_right(image, run)),
         ("signing key usable", lambda: _key(image, run)),
@@ -166,8 +167,11 @@ def _space(image: ImageRun, run: RunContext) -> str:
     return f"{free // 2**20} MiB free, {wanted // 2**20} MiB wanted"
 
 
-def _scanner(run: RunContext) -> str:
-    info = run.parts.open_scanner().probe()
+def _scanner(image: ImageRun, run: RunContext) -> str:
+    scanner = run.parts.open_scanner()
+    info = scanner.probe()
+    if isinstance(scanner, ReadsRegistry):
+        scanner.check_place(image.pull)
     program = f" ({info.program}, sha256 {info.sha256[:12]})" if info.program else ""
     return f"{info.name} {info.version}{program}; {info.database}"
 

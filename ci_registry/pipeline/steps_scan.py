@@ -120,7 +120,13 @@ def _scan_platform(
     view = one_image_view(image.layout, platform.manifest, folder / "layout")
     inventory = run.dated(platform.inventory)
     result = scanner.scan(
-        ImageView(layout=view.path, inventory=inventory, work=work, proven=image.proven)
+        ImageView(
+            layout=view.path,
+            inventory=inventory,
+            work=work,
+            proven=image.proven,
+            published=image.pull.at(platform.manifest.digest) if image.pull else None,
+        )
     )
     result = with_record(result, run.now())
     return replace(result, notes=(*result.notes, *run.scan_notes()))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol, TypeGuard, runtime_checkable
 
 from ci_registry.findings import Inventory, ScanResult
+from ci_registry.oci.reference import Reference
 from ci_registry.registry.proven import ProvenBlobs
 
 
@@ -20,6 +21,8 @@ class ImageView:
     """Empty private folder for the scanner's working directory and HOME."""
     proven: ProvenBlobs | None = None
     """The blob files that were hashed in this run already; others are hashed again."""
+    published: Reference | None = None
+    """Where this very manifest is in a registry, by digest; None: nowhere that we know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,18 @@ class CanMatchInventory(Protocol):
 
         Raises:
             CiRegistryError: the advisories can't be read.
+        """
+
+
+@runtime_checkable
+class ReadsRegistry(Protocol):
+    """A scanner, or one that has such a scanner, that reads images where they are published."""
+
+    def check_place(self, published: Reference | None) -> None:
+        """Make sure that there is a place where an image can be scanned.
+
+        Raises:
+            CiRegistryError: there is none.
         """
 
 

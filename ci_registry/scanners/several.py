@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 from ci_registry.files import storage_error
 from ci_registry.findings import ScanResult
-from ci_registry.scanners.interface import ImageView, Scanner, ScannerInfo
+from ci_registry.oci.reference import Reference
+from ci_registry.scanners.interface import ImageView, ReadsRegistry, Scanner, ScannerInfo
 from ci_registry.scanners.merging import merge_results
 
 
@@ -31,6 +32,12 @@ class SeveralScanners:
             sha256=", ".join(info.sha256 for info in found if info.sha256),
             database="; ".join(f"{info.name}: {info.database}" for info in found),
         )
+
+    def check_place(self, published: Reference | None) -> None:
+        """Have those that read images in a registry make sure of their place."""
+        for scanner in self.scanners:
+            if isinstance(scanner, ReadsRegistry):
+                scanner.check_place(published)
 
     def scan(self, view: ImageView) -> ScanResult:
         """Scan with each, and merge what they found and could see.

@@ -83,6 +83,8 @@ def _references(names: tuple[str, ...]) -> tuple[Reference, ...]:
         raise SetupError(f"scan.databases: {error.message}", hint=error.hint) from error
 
 
+REGISTRY_SIDE = frozenset({ScannerChoice.HARBOR, ScannerChoice.ECR, ScannerChoice.QUAY})
+"""Scanners that live in a registry."""
 _OSV_DEV = "osv.dev (it is sent the names and versions of packages)"
 
 
@@ -97,6 +99,8 @@ def describe_databases(settings: Settings, project: Path) -> str:
 
 def _describe(scanner: ScannerChoice, settings: Settings, project: Path) -> str:
     scan = settings.scan
+    if scanner in REGISTRY_SIDE:
+        return "those of the registry"
     if scanner is ScannerChoice.TRIVY and scan.server:
         return f"the trivy server {scan.server} (it is sent lists of packages)"
     own = {ScannerChoice.TRIVY: scan.trivy_db, ScannerChoice.GRYPE: scan.grype_db}

@@ -19,6 +19,7 @@ from ci_registry.wiring.basis import Basis, Caller, with_locked_programs
 from ci_registry.wiring.dry_run import open_dry_run
 from ci_registry.wiring.registries import Registries, open_registries
 from ci_registry.wiring.scanners import make_scanner
+from ci_registry.wiring.staging_place import staging_hosts
 
 if TYPE_CHECKING:
     from ci_registry.builders.docker_engine import DockerEngine
@@ -39,7 +40,9 @@ def open_parts(
     """Open everything that a run is made of; closed at the end."""
     caller = with_locked_programs(caller, basis.settings)
     with contextlib.ExitStack() as stack:
-        registries = stack.enter_context(open_registries(caller, basis))
+        registries = stack.enter_context(
+            open_registries(caller, basis, hosts=staging_hosts(basis.settings))
+        )
         target: Callable[[Reference], Repository] = registries.open
         check_push = _push_checker(registries)
         if dry_run:

@@ -12,6 +12,7 @@ from ci_registry.process import find_program
 from ci_registry.scanners.interface import Scanner
 from ci_registry.secret import Secret
 from ci_registry.wiring.basis import Basis, Caller
+from ci_registry.wiring.database_choice import REGISTRY_SIDE
 from ci_registry.wiring.registries import Registries
 
 if TYPE_CHECKING:
@@ -176,12 +177,25 @@ def _program(name: str, caller: Caller) -> Path:
             hint=f"install {name}, or use the built-in scanner: --scanner osv",
         )
     if caller.locked is not None:
-        caller.locked.check(found)  # its version may be known from another run: it is not asked then
+        # its version may be known from another run: it is not asked then
+        caller.locked.check(found)
     return found
+
+
+def _registry_side(name: ScannerChoice) -> _Maker:
+    def make(caller: Caller, basis: Basis, registries: Registries, cache: DiskCache) -> Scanner:
+        from ci_registry.wiring.databases import exploitation_for_trivy
+        from ci_registry.wiring.registry_scanners import make_registry_scanner
+
+        scanner = make_registry_scanner(name, caller, basis, registries)
+        return _marked(scanner, exploitation_for_trivy(caller, basis, registries, cache), ())
+
+    return make
 
 
 _MAKERS: dict[ScannerChoice, _Maker] = {
     ScannerChoice.OSV: _osv,
     ScannerChoice.TRIVY: _trivy,
     ScannerChoice.GRYPE: _grype,
+    **{name: _registry_side(name) for name in REGISTRY_SIDE},
 }

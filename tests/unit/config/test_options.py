@@ -50,7 +50,7 @@ def test_everything_has_help_and_enums_have_choices() -> None:
 
     assert all(spec.help.endswith(".") for spec in all_options())
     assert by_name["report-formats"].choices == ("junit", "gitlab", "cyclonedx", "spdx")
-    assert by_name["scanner"].choices == ("osv", "trivy", "grype")
+    assert by_name["scanner"].choices == ("osv", "trivy", "grype", "harbor", "ecr", "quay")
     assert by_name["platforms"].default_text == "linux/amd64"
     assert by_name["offline"].is_flag
 
