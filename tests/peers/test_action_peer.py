@@ -52,7 +52,7 @@ def test_action_builds_scans_publishes_and_signs(place: Place, tmp_path: Path) -
     assert found["image-ref"] == f"{place.registry}/acme/action@{found['digest']}"
     assert json.loads(found["tags"]) == [sha, "main", "latest"]
     assert {sha, "main", "latest"} <= tags(place.registry, "acme/action")
-    assert signature_count(place.registry, "acme/action", found["digest"]) == (3, 1)
+    assert signature_count(place.registry, "acme/action", found["digest"]) == (3, 2)
     verify = ("cosign2", "verify", "--key", "cosign.pub", "--insecure-ignore-tlog")
     for reference in json.loads(found["refs"]):
         subprocess.run(

@@ -61,7 +61,7 @@ def test_no_right_to_push_stops_before_anything_is_built(tmp_path: Path) -> None
         project = make_project(tmp_path, registry)
         done = project.run("run")
         message = rf"cannot upload to {registry.host}/team/app: HTTP 403"
-        assert_stopped(project, done, 2, message, hint="no right to push there")
+        assert_stopped(project, done, 2, message, hint="log in first")
         assert "✗ app preflight" in done.stderr
 
 
