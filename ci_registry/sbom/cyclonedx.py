@@ -21,6 +21,7 @@ from ci_registry.sbom.facts import (
 )
 from ci_registry.sbom.foreign import foreign_inventory, foreign_package
 from ci_registry.sbom.purl import parse_purl
+from ci_registry.sbom.trivy_words import TRIVY, identity_of, trivy_facts
 from ci_registry.strict import as_list, as_object, as_text, parse_json
 
 MAX_SBOM_BYTES = 64 * 1024 * 1024
@@ -126,9 +127,10 @@ def _component(package: Package, ref: str) -> dict[str, object]:
         "version": package.version,
         "purl": package.purl,
     }
-    facts = package_facts(package)
-    if facts:
-        component["properties"] = [_property(PREFIX + key, text) for key, text in facts.items()]
+    properties = [_property(PREFIX + key, text) for key, text in package_facts(package).items()]
+    properties += [_property(TRIVY + key, text) for key, text in trivy_facts(package).items()]
+    if properties:
+        component["properties"] = properties
     if package.path:
         component["evidence"] = {"occurrences": [{"location": package.path}]}
     return component
@@ -242,7 +244,7 @@ def _distribution(components: list[dict[str, object]], what: str) -> Distributio
         if item.get("type") == "operating-system":
             version = item.get("version")
             return Distribution(
-                id=as_text(item.get("name"), what=f"{what}: operating system"),
+                id=identity_of(as_text(item.get("name"), what=f"{what}: operating system")),
                 version=version if isinstance(version, str) else "",
                 pretty_name=_properties(item, what).get(_PRETTY_NAME, ""),
             )

@@ -7,8 +7,8 @@ from dataclasses import replace
 from ci_registry.findings import Distribution, Inventory, Package, UnreadDatabase
 from ci_registry.sbom.facts import sorted_packages
 from ci_registry.sbom.purl import Purl, parse_purl
+from ci_registry.sbom.trivy_words import TRIVY
 
-_TRIVY = "aquasecurity:trivy:"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _EPOCH = re.compile(r"\d{1,9}")
 
@@ -29,11 +29,11 @@ def foreign_package(
         version=version,
         purl=purl_text,
         architecture=purl.qualifiers.get("arch", ""),
-        layer=properties.get(f"{_TRIVY}LayerDiffID", properties.get("syft:location:0:layerID", "")),
-        path=properties.get(f"{_TRIVY}FilePath", properties.get("syft:location:0:path", "")).lstrip(
+        layer=properties.get(f"{TRIVY}LayerDiffID", properties.get("syft:location:0:layerID", "")),
+        path=properties.get(f"{TRIVY}FilePath", properties.get("syft:location:0:path", "")).lstrip(
             "/"
         ),
-        module=properties.get(f"{_TRIVY}Modularitylabel", ""),
+        module=properties.get(f"{TRIVY}Modularitylabel", ""),
     )
     return replace(
         package,
@@ -50,14 +50,14 @@ def _with_epoch(version: str, epoch: str) -> str:
 
 def _source(properties: Mapping[str, str], upstream: str) -> tuple[str, str]:
     """Return name and version of the source package: trivy's properties, or syft's qualifier."""
-    name = properties.get(f"{_TRIVY}SrcName", "")
+    name = properties.get(f"{TRIVY}SrcName", "")
     if not name:
         name, _, version = upstream.partition("@")
         return name, version
-    version = properties.get(f"{_TRIVY}SrcVersion", "")
-    release = properties.get(f"{_TRIVY}SrcRelease", "")
+    version = properties.get(f"{TRIVY}SrcVersion", "")
+    release = properties.get(f"{TRIVY}SrcRelease", "")
     whole = f"{version}-{release}" if release else version
-    return name, _with_epoch(whole, properties.get(f"{_TRIVY}SrcEpoch", ""))
+    return name, _with_epoch(whole, properties.get(f"{TRIVY}SrcEpoch", ""))
 
 
 def foreign_inventory(

@@ -23,9 +23,12 @@ from ci_registry.sbom.facts import (
 )
 from ci_registry.sbom.foreign import foreign_inventory, foreign_package
 from ci_registry.sbom.purl import parse_purl
+from ci_registry.sbom.trivy_words import identity_of, source_of, trivy_facts
 from ci_registry.strict import as_list, as_object, as_text, parse_json
 
-_DOCUMENT, _IMAGE, _SYSTEM = "SPDXRef-DOCUMENT", "SPDXRef-Image", "SPDXRef-Distribution"
+_DOCUMENT, _IMAGE = "SPDXRef-DOCUMENT", "SPDXRef-Image"
+_SYSTEM = "SPDXRef-OperatingSystem"
+"""Trivy knows an operating system by the beginning of this name."""
 _NO_ASSERTION = "NOASSERTION"
 _FACT = re.compile(rf"{PREFIX}([a-z-]+) (.*)", re.DOTALL)
 """Comment of our annotations: `ci-registry:<fact> <text>`."""
@@ -66,14 +69,17 @@ class _Annotations:
         self.creator = f"Tool: {tool.replace(' ', '-') or 'ci-registry'}"
 
     def of(self, facts: dict[str, str]) -> list[dict[str, str]]:
+        return self.texts(*(f"{PREFIX}{fact} {text}" for fact, text in facts.items()))
+
+    def texts(self, *comments: str) -> list[dict[str, str]]:
         return [
             {
                 "annotationDate": self._created,
                 "annotationType": "OTHER",
                 "annotator": self.creator,
-                "comment": f"{PREFIX}{fact} {text}",
+                "comment": comment,
             }
-            for fact, text in facts.items()
+            for comment in comments
         ]
 
 
@@ -125,10 +131,15 @@ def _package(package: Package, number: int, annotate: _Annotations) -> dict[str,
             }
         ],
     }
-    if package.path:
+    words = trivy_facts(package)
+    if words:
+        result["sourceInfo"] = "built package from: " + " ".join(source_of(package))
+    elif package.path:
         result["sourceInfo"] = f"read from {package.path}"
-    facts = package_facts(package)
-    return result | ({"annotations": annotate.of(facts)} if facts else {})
+    annotations = annotate.of(package_facts(package))
+    if package.module:
+        annotations += annotate.texts(f"Modularitylabel: {package.module}")
+    return result | ({"annotations": annotations} if annotations else {})
 
 
 def _relationships(inventory: Inventory) -> Iterator[dict[str, str]]:
@@ -249,7 +260,7 @@ def _distribution(packages: list[dict[str, object]], what: str) -> Distribution 
         if item.get("primaryPackagePurpose") in _SYSTEMS:
             version, pretty = item.get("versionInfo"), item.get("summary")
             return Distribution(
-                id=as_text(item.get("name"), what=f"{what}: operating system"),
+                id=identity_of(as_text(item.get("name"), what=f"{what}: operating system")),
                 version=version if isinstance(version, str) else "",
                 pretty_name=pretty if isinstance(pretty, str) else "",
             )

@@ -24,6 +24,8 @@ class Advice:
     id: str
     fixed: str = ""
     """Everything below is affected; empty: there is no fix."""
+    introduced: str = "0"
+    """The first affected version; the databases of grype have no such thing."""
 
     def osv(self) -> dict[str, object]:
         """Return the OSV record."""
@@ -32,7 +34,10 @@ class Advice:
             self.id,
             self.ecosystem,
             self.package,
-            events=[{"introduced": "0"}, *([{"fixed": self.fixed}] if self.fixed else [])],
+            events=[
+                {"introduced": self.introduced},
+                *([{"fixed": self.fixed}] if self.fixed else []),
+            ],
             range_type="SEMVER" if semver else "ECOSYSTEM",
             summary=f"Critical: something is wrong in {self.package}",
             severity=[{"type": "CVSS_V3", "score": CRITICAL}],
@@ -117,13 +122,14 @@ class Desk:
         path = f"{PEERS / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
         return {"PATH": path, **(more or {})}
 
-    def findings(self) -> set[tuple[str, str, str]]:
-        """Return (package, version, advisory) of every finding of the last run."""
+    def findings(self, *, without: str = "") -> set[tuple[str, str, str]]:
+        """Return (package, version, advisory) of the last run, without packages of one purl type."""
         return {
             (found["package"]["name"], found["package"]["version"], found["id"])
             for image in self.project.result()["images"]
             for scan in image["scans"]
             for found in scan["findings"]
+            if found["package"]["ecosystem"] != without
         }
 
 
