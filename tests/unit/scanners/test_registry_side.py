@@ -6,6 +6,7 @@ Those of ECR are what botocore returns (AWS API reference, 2026), with times tha
 
 import contextlib
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -32,7 +33,7 @@ from ci_registry.findings import Distribution, Gap, Inventory, Package, ScanResu
 from ci_registry.oci.digest import Digest
 from ci_registry.oci.reference import Reference, parse_reference
 from ci_registry.registry.credentials import CredentialChain
-from ci_registry.scanners.ecr import EcrApi, EcrError
+from ci_registry.scanners.ecr import EcrApi, EcrError, open_region
 from ci_registry.scanners.harbor import HarborApi
 from ci_registry.scanners.interface import ImageView, ReadsRegistry
 from ci_registry.scanners.quay import QuayApi
@@ -519,6 +520,13 @@ def test_trouble_with_ecr(fake: FakeEcr, error: type[CiRegistryError], message: 
 def test_registry_that_is_not_ecr_is_told_before_anything(host: str) -> None:
     with pytest.raises(SetupError, match="is no registry of ECR"):
         scanner(FakeEcr().api).check_place(parse_reference(f"{host}/a/b@{DIGEST}"))
+
+
+def test_ecr_without_botocore_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "botocore.config", None)
+    with pytest.raises(SetupError, match="needs botocore, which is not installed") as caught:
+        open_region("eu-west-1", timeout_s=1.0, retries=0)
+    assert caught.value.hint == "pip install 'ci-registry[ecr]'"
 
 
 # --- severities
