@@ -14,6 +14,7 @@ EMPTY = Descriptor(
     digest=digest_of(media_types.EMPTY_JSON),
     size=len(media_types.EMPTY_JSON),
 )
+PREDICATE_TYPE_ANNOTATION = "dev.sigstore.bundle.predicateType"
 _ZERO_TIME = "0001-01-01T00:00:00Z"
 
 
@@ -95,7 +96,7 @@ def bundle_manifest(
         },
         "annotations": {
             "dev.sigstore.bundle.content": "dsse-envelope",
-            "dev.sigstore.bundle.predicateType": predicate_type,
+            PREDICATE_TYPE_ANNOTATION: predicate_type,
             "org.opencontainers.image.created": created,
         },
     }

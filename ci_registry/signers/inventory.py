@@ -62,7 +62,10 @@ def read_inventories(repository: Repository, digest: Digest) -> Iterator[StoredI
         IncompleteError: there is more beside the image than we read.
         RegistryError: a listing or fetch failed.
     """
-    for stored in read_bundles(repository, digest, max_bytes=MAX_INVENTORY_BYTES):
+    bundles = read_bundles(
+        repository, digest, max_bytes=MAX_INVENTORY_BYTES, predicate_type=CYCLONEDX_PREDICATE
+    )
+    for stored in bundles:
         found = _inventory_in(stored)
         if found is not None:
             yield found

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ci_registry.attestations.bundle import MAX_BUNDLE_BYTES, parse_bundle
 from ci_registry.attestations.ecdsa import parse_der_signature
-from ci_registry.attestations.manifests import signature_tag
+from ci_registry.attestations.manifests import PREDICATE_TYPE_ANNOTATION, signature_tag
 from ci_registry.attestations.shape import decode_base64
 from ci_registry.attestations.simplesigning import (
     MAX_PAYLOAD_BYTES,
@@ -151,18 +151,25 @@ def _read_layer(
 
 
 def read_bundles(
-    repository: Repository, digest: Digest, *, max_bytes: int = MAX_BUNDLE_BYTES
+    repository: Repository,
+    digest: Digest,
+    *,
+    max_bytes: int = MAX_BUNDLE_BYTES,
+    predicate_type: str = "",
 ) -> Iterator[StoredSignature]:
     """Yield every Sigstore bundle that refers to a manifest.
 
     All referrers are opened and their first layer decides: cosign writes wrong fields into the
     listing, so those only set the order. One larger than `max_bytes` is a problem, unread.
+    With a `predicate_type`, those that are listed as something else are left out, unread: for callers
+    to whom a wrong listing means nothing worse than finding less.
 
     Raises:
         IncompleteError: after `MAX_REFERRERS`, when there are more.
     """
     listed = sorted(
-        repository.referrers(digest), key=lambda d: d.artifact_type != media_types.SIGSTORE_BUNDLE
+        (d for d in repository.referrers(digest) if _may_be(d, predicate_type)),
+        key=lambda d: d.artifact_type != media_types.SIGSTORE_BUNDLE,
     )
     for position, descriptor in enumerate(listed):
         if position >= MAX_REFERRERS:
@@ -173,6 +180,11 @@ def read_bundles(
         candidate = _read_referrer(repository, descriptor, digest, position, max_bytes)
         if candidate is not None:
             yield candidate
+
+
+def _may_be(descriptor: Descriptor, predicate_type: str) -> bool:
+    told = descriptor.annotations.get(PREDICATE_TYPE_ANNOTATION, "")
+    return not predicate_type or not told or told == predicate_type
 
 
 def _read_referrer(

@@ -7,6 +7,7 @@ from ci_registry.errors import NotFoundError
 from ci_registry.oci.digest import Digest, digest_of, is_digest
 from ci_registry.oci.manifest import Descriptor, Index, Manifest, parse_manifest
 from ci_registry.registry.interface import BlobOutcome, BlobSource, PushedBlob, PushedManifest
+from ci_registry.registry.referrers import referrer_descriptor
 
 
 @dataclass
@@ -74,7 +75,7 @@ class MemoryRepository:
         for reference, content in list(self.manifests.items()):
             manifest = parse_manifest(*content)
             if is_digest(reference) and manifest.subject and manifest.subject.digest == subject:
-                found.append(manifest.descriptor)
+                found.append(referrer_descriptor(manifest))
         return tuple(found)
 
     def attach(self, subject: Descriptor, body: bytes, media_type: str) -> Digest:

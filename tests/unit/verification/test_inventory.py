@@ -14,6 +14,7 @@ from ci_registry.oci.manifest import Descriptor
 from ci_registry.sbom.cyclonedx import write_cyclonedx
 from ci_registry.sbom.document import SbomDocument
 from ci_registry.signers import inventory as attaching
+from ci_registry.signers.attach import sign_image
 from ci_registry.signers.inventory import CYCLONEDX_PREDICATE, attach_inventory
 from ci_registry.verification.inventory import attested_inventory
 from ci_registry.verification.verify import verify_image
@@ -138,6 +139,16 @@ def test_foreign_junk_beside_the_image_changes_nothing(
     _forge(repository, image, b"[]", by="other")
     _attach(repository, image, _document(image))
     assert attested_inventory(repository, image.digest, trusted()) == _document(image)
+
+
+def test_what_is_listed_as_something_else_is_not_opened(
+    repository: MemoryRepository, image: Descriptor
+) -> None:
+    sign_image(repository, image, (HERE,), signer(), created_at=CREATED_AT)
+    _attach(repository, image, _document(image))
+    repository.calls.clear()
+    assert attested_inventory(repository, image.digest, trusted()) == _document(image)
+    assert [name for name, _ in repository.calls] == ["fetch", "open"]
 
 
 def test_inventory_is_no_signature(repository: MemoryRepository, image: Descriptor) -> None:
