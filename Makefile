@@ -2,7 +2,7 @@
 # make test     all checks and all tests (those that need a real program are skipped without it)
 # make check    lint, types, import rules, unit tests
 # make peers    bring the real programs into .peers/ (Debian 12, root)
-# make bench    measure against the usual chain of tools
+# make bench    measure against the usual chain of tools, and a scan against trivy
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -44,6 +44,7 @@ peers:
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks.step
+	@$(BIN)/python -m benchmarks.scan
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache ci-registry-report
