@@ -35,7 +35,10 @@ def _project(tmp_path: Path) -> Project:
     project = make_project(tmp_path, None, version=VULNERABLE)
     commit_base(project)
     commit_change(project)
-    files: Files = {**image_files(VULNERABLE), "srv/data": bytes(2 << 20)}  # small layers are not cached
+    files: Files = {
+        **image_files(VULNERABLE),
+        "srv/data": bytes(2 << 20),
+    }  # small layers are not cached
     make_layout(project.base / "image", ImageSpec(layers=[files]))
     return project
 
