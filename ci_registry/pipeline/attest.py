@@ -2,13 +2,12 @@
 
 from datetime import UTC, datetime
 
-from ci_registry import __version__
 from ci_registry.errors import SignatureError
 from ci_registry.oci.reference import Reference
+from ci_registry.pipeline.sboms import sbom_document
 from ci_registry.pipeline.state import ImageRun
 from ci_registry.registry.interface import Repository
 from ci_registry.results import PlatformImage
-from ci_registry.sbom.document import SbomDocument
 from ci_registry.signers.interface import Signer
 from ci_registry.signers.inventory import attach_inventory
 from ci_registry.verification.inventory import attested_inventory
@@ -29,14 +28,8 @@ def attest_inventory(  # noqa: PLR0917 - one caller
         SignatureError: what is there is not what was written.
         CiRegistryError: as `signers.inventory.attach_inventory`.
     """
-    scans = [scan for scan in image.scans if scan.platform == str(platform.platform)]
-    document = SbomDocument(
-        image=place.name,
-        inventory=platform.inventory,
-        created_at=created.replace(microsecond=0).astimezone(UTC),
-        tool=f"ci-registry {__version__}",
-        coverage=scans[0].coverage if scans else None,
-    )
+    created_at = created.replace(microsecond=0).astimezone(UTC)
+    document = sbom_document(place.name, platform, image.scans, created_at=created_at)
     if not attach_inventory(target, platform.manifest, document, signer, created_at=created):
         return ["inventory already attested"]
     trusted = parse_trust(signer.public_key_pem, "the signer")

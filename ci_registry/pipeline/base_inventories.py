@@ -20,7 +20,8 @@ _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 def kept_inventory(run: RunContext, diff_ids: Sequence[str]) -> Inventory | None:
     """Return what these layers hold, when a run with the same readers found it out."""
-    from ci_registry.sbom.cyclonedx import MAX_SBOM_BYTES, read_cyclonedx  # noqa: PLC0415 - late
+    from ci_registry.sbom.cyclonedx import read_cyclonedx  # noqa: PLC0415 - late
+    from ci_registry.sbom.document import MAX_SBOM_BYTES  # noqa: PLC0415 - late
 
     body = run.cache.get(_KIND, _key(diff_ids), max_bytes=MAX_SBOM_BYTES)
     if body is None:

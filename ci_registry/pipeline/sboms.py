@@ -2,11 +2,13 @@
 
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
+from ci_registry import __version__
 from ci_registry.config.model import ReportFormat
-from ci_registry.results import ImageResult, PlatformImage, RunResult
+from ci_registry.findings import ScanResult
+from ci_registry.results import PlatformImage, RunResult
 from ci_registry.sbom.document import SbomDocument
 
 SBOM_FILES = ("sbom-*.cdx.json", "sbom-*.spdx.json")
@@ -15,16 +17,23 @@ _ENDINGS = {ReportFormat.CYCLONEDX: "cdx.json", ReportFormat.SPDX: "spdx.json"}
 
 
 def sbom_document(
-    image: ImageResult, platform: PlatformImage, *, created_at: datetime, tool: str
+    name: str, platform: PlatformImage, scans: Iterable[ScanResult], *, created_at: datetime
 ) -> SbomDocument:
-    """Return what the SBOM of one platform says, with the coverage record of its scan if there was one."""
-    scans = [scan for scan in image.scans if scan.platform == str(platform.platform)]
+    """Return what the SBOM of one platform says.
+
+    Args:
+        name: `registry/repository`, or the name of the image in the settings.
+        platform: of the image.
+        scans: of all platforms; the coverage record of the one of this platform goes in.
+        created_at: stands in the document.
+    """
+    coverages = [scan.coverage for scan in scans if scan.platform == str(platform.platform)]
     return SbomDocument(
-        image=image.destinations[0] if image.destinations else image.name,
+        image=name,
         inventory=platform.inventory,
         created_at=created_at,
-        tool=tool,
-        coverage=scans[0].coverage if scans else None,
+        tool=f"ci-registry {__version__}",
+        coverage=coverages[0] if coverages else None,
     )
 
 
@@ -32,10 +41,10 @@ def sbom_renderers(
     result: RunResult, formats: tuple[ReportFormat, ...]
 ) -> Iterator[tuple[str, Callable[[], str]]]:
     """Yield the name of each file and what makes its text."""
-    tool = f"ci-registry {result.tool_version}"
     for image in result.images:
+        name = image.destinations[0] if image.destinations else image.name
         for platform in image.platforms:
-            document = sbom_document(image, platform, created_at=result.started_at, tool=tool)
+            document = sbom_document(name, platform, image.scans, created_at=result.started_at)
             stem = f"sbom-{_slug(image.name)}-{platform.platform.slug}"
             for kind, ending in _ENDINGS.items():
                 if kind in formats:

@@ -7,7 +7,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from ci_registry.errors import IntegrityError
 from ci_registry.findings import Distribution, Inventory, Package
-from ci_registry.sbom.document import SbomDocument
+from ci_registry.sbom.document import MAX_COMPONENTS, MAX_SBOM_BYTES, SbomDocument
 from ci_registry.sbom.facts import (
     PREFIX,
     coverage_from_json,
@@ -24,8 +24,6 @@ from ci_registry.sbom.purl import parse_purl
 from ci_registry.sbom.trivy_words import TRIVY, identity_of, trivy_facts
 from ci_registry.strict import as_list, as_object, as_text, parse_json
 
-MAX_SBOM_BYTES = 64 * 1024 * 1024
-MAX_COMPONENTS = 200_000
 _IMAGE, _COVERAGE = f"{PREFIX}image", f"{PREFIX}coverage"
 _PRETTY_NAME = f"{PREFIX}pretty-name"
 _ROOT = "image"

@@ -5,6 +5,10 @@ from datetime import datetime
 
 from ci_registry.findings import Coverage, Inventory
 
+MAX_SBOM_BYTES = 64 * 1024 * 1024
+MAX_COMPONENTS = 200_000
+"""Larger documents, and those with more components, are refused."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SbomDocument:

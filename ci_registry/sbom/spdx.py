@@ -8,8 +8,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from ci_registry.errors import IntegrityError
 from ci_registry.findings import Distribution, Inventory, Package
-from ci_registry.sbom.cyclonedx import MAX_COMPONENTS, MAX_SBOM_BYTES
-from ci_registry.sbom.document import SbomDocument
+from ci_registry.sbom.document import MAX_COMPONENTS, MAX_SBOM_BYTES, SbomDocument
 from ci_registry.sbom.facts import (
     PREFIX,
     coverage_from_json,

@@ -11,13 +11,13 @@ from ci_registry.advisories.severity import (
 )
 from ci_registry.errors import IntegrityError
 from ci_registry.findings import Package
+from ci_registry.sbom.document import MAX_COMPONENTS
 from ci_registry.sbom.foreign import foreign_package
 from ci_registry.scanners.evidence import SeenPackage
 from ci_registry.scanners.given_report import GivenReport, digests_in, time_or_none
 from ci_registry.scanners.reported import Reported
 from ci_registry.strict import as_list, as_object, as_text
 
-MAX_COMPONENTS = 200_000
 _UPGRADE = re.compile(r"Upgrade (\S+) to version ([^;]+)")
 """Trivy's recommendation: the only place of the format where it names a fix."""
 _NOT_AFFECTED = frozenset({"not_affected", "false_positive", "resolved", "resolved_with_pedigree"})

@@ -13,8 +13,7 @@ from ci_registry.oci.reference import Reference, parse_reference
 from ci_registry.pipeline.drive import Opened, Work
 from ci_registry.pipeline.given import GivenImage, inventory_from
 from ci_registry.results import RunResult
-from ci_registry.sbom.cyclonedx import MAX_SBOM_BYTES
-from ci_registry.sbom.document import SbomDocument
+from ci_registry.sbom.document import MAX_SBOM_BYTES, SbomDocument
 from ci_registry.sbom.reading import read_sbom
 from ci_registry.wiring.basis import Caller
 from ci_registry.wiring.command import run_pipeline
