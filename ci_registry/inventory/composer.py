@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from ci_registry.errors import IntegrityError
 from ci_registry.findings import Package
 from ci_registry.inventory.limits import MIB
-from ci_registry.inventory.reading import ImageFile, Reading, printable, purl_part, unread
+from ci_registry.inventory.reading import ImageFile, Reading, printable, purl_part, read_each
 from ci_registry.strict import as_list, as_object, parse_json
 
 _WHAT = "installed.json"
@@ -32,19 +32,10 @@ def composer_names(data: bytes) -> bytes:
 
 def read_composer(files: Sequence[ImageFile]) -> Reading:
     """Return the packages, those for development too: what is installed can be run."""
-    packages: list[Package] = []
-    problems = []
-    for file in files:
-        try:
-            packages.extend(_packages(file))
-        except IntegrityError as error:
-            problems.append(unread("composer", file, error.message))
-    return Reading(packages=tuple(dict.fromkeys(packages)), unread=tuple(problems))
+    return read_each("composer", files, _packages)
 
 
 def _packages(file: ImageFile) -> Iterator[Package]:
-    if file.problem:
-        raise IntegrityError(file.problem)
     items = as_list(
         parse_json(file.content, what=_WHAT, max_bytes=LARGEST_BYTES, strict=False), what=_WHAT
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ci_registry.errors import IntegrityError
 from ci_registry.findings import Package
 from ci_registry.inventory.limits import MIB
-from ci_registry.inventory.reading import ImageFile, Reading, printable, purl_part, unread
+from ci_registry.inventory.reading import ImageFile, Reading, printable, purl_part, read_each
 from ci_registry.strict import as_object, as_text, parse_json
 
 LARGEST_BYTES = 16 * MIB
@@ -20,19 +20,10 @@ _BOM = b"\xef\xbb\xbf"
 
 def read_dotnet(files: Sequence[ImageFile]) -> Reading:
     """Return the libraries that are there at run time, the program itself and a bundled runtime too."""
-    packages: list[Package] = []
-    problems = []
-    for file in files:
-        try:
-            packages.extend(_packages(file))
-        except IntegrityError as error:
-            problems.append(unread("nuget", file, error.message))
-    return Reading(packages=tuple(dict.fromkeys(packages)), unread=tuple(problems))
+    return read_each("nuget", files, _packages)
 
 
 def _packages(file: ImageFile) -> Iterator[Package]:
-    if file.problem:
-        raise IntegrityError(file.problem)
     what = printable(file.path.rpartition("/")[2])[:100]
     content = file.content.removeprefix(_BOM)
     value = parse_json(content, what=what, max_bytes=LARGEST_BYTES, strict=False)

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 from ci_registry.errors import IntegrityError
 from ci_registry.findings import Package
-from ci_registry.inventory.reading import ImageFile, Reading, printable, purl_part, unread
+from ci_registry.inventory.reading import ImageFile, Reading, printable, purl_part, read_each
 from ci_registry.strict import as_list, as_object, as_text, parse_json
 
 _TYPE = re.compile(r"[a-z][a-z0-9.+-]*")
@@ -15,19 +15,10 @@ _MOST_COMPONENTS = 20_000
 
 def read_embedded_sboms(files: Sequence[ImageFile]) -> Reading:
     """Return the components that have a purl with a version; the others are not packages."""
-    packages: list[Package] = []
-    problems = []
-    for file in files:
-        try:
-            packages.extend(_components(file))
-        except IntegrityError as error:
-            problems.append(unread("generic", file, error.message))
-    return Reading(packages=tuple(dict.fromkeys(packages)), unread=tuple(problems))
+    return read_each("generic", files, _components)
 
 
 def _components(file: ImageFile) -> Iterator[Package]:
-    if file.problem:
-        raise IntegrityError(file.problem)
     what = "CycloneDX file"
     data = as_object(parse_json(file.content, what=what, strict=False), what=what)
     waiting = as_list(data.get("components", []), what=f"{what}: components")[::-1]

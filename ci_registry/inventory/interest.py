@@ -102,6 +102,7 @@ def _unread(ecosystem: str, what: str) -> Interest:
     return Interest(reader=Reader.NOBODY, ecosystem=ecosystem, what=what)
 
 
+_BUNDLED = _unread("gem", "Ruby gem in a checkout of Bundler")
 _ALPM = _unread("alpm", "pacman database")
 _NIX = _unread("nix", "Nix store database")
 _OPKG = _unread("opkg", "opkg database")
@@ -170,6 +171,10 @@ _BY_NAME: dict[str, Callable[[str], Interest | None]] = {
 
 
 def _gemspec(path: str) -> Interest | None:
+    """Bundler keeps gems from git as checkouts, whose specification is a program: nobody reads those."""
+    checkout = path.partition("/bundler/gems/")[2]
+    if checkout.count("/") == 1:
+        return _BUNDLED
     return _GEM if "/specifications/" in path else None
 
 

@@ -1,5 +1,6 @@
 """What package readers get and give: files as they finally are, packages and unread databases."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -51,6 +52,28 @@ def printable(path: str) -> str:
 def purl_part(text: str) -> str:
     """Percent-encode one component of a purl; a colon stays, as the specification says."""
     return quote(text, safe=":")
+
+
+def read_each(
+    kind: str, files: Sequence[ImageFile], packages_of: Callable[[ImageFile], Iterable[Package]]
+) -> Reading:
+    """Return the packages of each file, once; a file that can't be read is named with the reason.
+
+    Args:
+        kind: the purl type.
+        files: in the order in which packages are returned.
+        packages_of: raises `IntegrityError` where a file is malformed; what stands before that counts.
+    """
+    packages: list[Package] = []
+    problems = []
+    for file in files:
+        try:
+            if file.problem:
+                raise IntegrityError(file.problem)
+            packages.extend(packages_of(file))
+        except IntegrityError as error:
+            problems.append(unread(kind, file, error.message))
+    return Reading(packages=tuple(dict.fromkeys(packages)), unread=tuple(problems))
 
 
 def unread(kind: str, file: ImageFile, reason: str) -> UnreadDatabase:

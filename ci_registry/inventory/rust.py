@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from ci_registry.errors import IntegrityError
 from ci_registry.findings import Package
-from ci_registry.inventory.reading import ImageFile, Reading, printable, purl_part, unread
+from ci_registry.inventory.reading import ImageFile, Reading, printable, purl_part, read_each
 from ci_registry.strict import as_list, as_object, as_text, parse_json
 
 _MOST_CRATES = 20_000
@@ -13,19 +13,10 @@ _MOST_BYTES = 16 << 20
 
 def read_rust(files: Sequence[ImageFile]) -> Reading:
     """Return the crates that are in the programs; what was only needed to build them is left out."""
-    packages: list[Package] = []
-    problems = []
-    for file in files:
-        try:
-            packages += _crates(file)
-        except IntegrityError as error:
-            problems.append(unread("cargo", file, error.message))
-    return Reading(packages=tuple(dict.fromkeys(packages)), unread=tuple(problems))
+    return read_each("cargo", files, _crates)
 
 
 def _crates(file: ImageFile) -> Iterator[Package]:
-    if file.problem:
-        raise IntegrityError(file.problem)
     what = "audit data"
     data = parse_json(file.content, what=what, max_bytes=_MOST_BYTES, strict=False)
     crates = as_list(as_object(data, what=what).get("packages"), what=f"{what}: packages")

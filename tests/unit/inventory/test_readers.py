@@ -369,6 +369,11 @@ def test_a_file_with_another_checksum_is_not_the_distributions(
         ("alpm", "var/lib/pacman/local/bash-5.2/desc", "x"),
         ("nix", "nix/var/nix/db/db.sqlite", "x"),
         ("npm", "app/.pnp.cjs", "x"),
+        (
+            "gem",
+            "usr/local/bundle/ruby/3.3.0/bundler/gems/rack-0a1b2c3d4e5f/rack.gemspec",
+            "Gem::Specification.new",
+        ),
     ],
 )
 def test_a_database_without_reader_is_named(
