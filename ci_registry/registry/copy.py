@@ -117,10 +117,8 @@ class Copying:
         self.cancel = cancel
         self.on_event = on_event
         self.lookups = stack.enter_context(lookup_pool())
-        self.workers = stack.enter_context(
-            ThreadPoolExecutor(IMAGES_AT_ONCE, thread_name_prefix="image")
-        )
-        blobs = stack.enter_context(ThreadPoolExecutor(BLOBS_AT_ONCE, thread_name_prefix="blob"))
+        self.workers = stack.enter_context(ThreadPoolExecutor(IMAGES_AT_ONCE, "image"))
+        blobs = stack.enter_context(ThreadPoolExecutor(BLOBS_AT_ONCE, "blob"))
         is_new = listing is not None and not listing.target
         self.uploads = uploads = SharedUploads(
             source,

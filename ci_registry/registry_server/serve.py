@@ -304,18 +304,29 @@ def serve_forever(
     )
     if registry.options.read_only:
         grace_s = None
-    interval_s = min(_LONGEST_INTERVAL_S, max(1.0, (grace_s or 0.0) / 4))
     try:
         with registry:
             on_started(registry.host)
-            due = store.clock() + interval_s
-            while not stopped.wait(1.0):
-                registry.check()
-                if grace_s is not None and store.clock() >= due:
-                    _collect(store, grace_s, stopped.is_set, events)
-                    due = store.clock() + interval_s
+            _watch(registry, store, grace_s, stopped, events)
     finally:
         remove()
+
+
+def _watch(
+    registry: EmbeddedRegistry,
+    store: Store,
+    grace_s: float | None,
+    stopped: threading.Event,
+    events: EventSink,
+) -> None:
+    """Wait for the end; collect garbage four times in each grace period, or more often."""
+    interval_s = min(_LONGEST_INTERVAL_S, max(1.0, (grace_s or 0.0) / 4))
+    due = store.clock() + interval_s
+    while not stopped.wait(1.0):
+        registry.check()
+        if grace_s is not None and store.clock() >= due:
+            _collect(store, grace_s, stopped.is_set, events)
+            due = store.clock() + interval_s
 
 
 def _collect(
